@@ -1,0 +1,110 @@
+"""Files that are either whole or absent: written beside their place, then renamed.
+
+A crash or a full disk in the middle leaves the old file as it was and at most a
+`tmp-*.part` beside it, which the next start clears.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from equiprune.errors import DataError, Problem, UsageError
+
+PART = "tmp-*.part"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; on leaving without an error it becomes `path`.
+
+    The new file is flushed to disk before the rename and the folder after it, so that
+    after a power cut `path` holds either the old content or the new.
+
+    Raises:
+        DataError: the disk is full.
+        UsageError: the folder cannot be written to.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a.txt") as part:
+        ...         _ = part.write_text("whole")
+        ...     (Path(folder) / "a.txt").read_text()
+        'whole'
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix="tmp-", suffix=".part", dir=path.parent)
+        part = Path(name)
+        os.close(handle)
+        os.chmod(part, 0o666 & ~_umask())
+        yield part
+        _flush(part)
+        os.replace(part, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            Problem(
+                "the disk is full; nothing was changed",
+                file=str(path),
+                hint="Free some space and run the same command again: it carries on",
+            )
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return UsageError(
+            Problem(f"cannot be written ({error.strerror})", file=str(path), hint="Choose another folder")
+        )
+    return error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clear_parts(folder: Path) -> None:
+    """Removes what an interrupted write left in the folder."""
+    for part in folder.glob(PART):
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json takes
+    """Writes JSON, whole or not at all. NaN is refused: undefined is `null`."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

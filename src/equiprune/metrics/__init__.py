@@ -1,0 +1,1 @@
+"""Counts, and every fairness and performance figure as a function of them."""

@@ -1,0 +1,1 @@
+"""Removing what serves one group at the cost of another."""
