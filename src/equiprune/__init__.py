@@ -1,1 +1,96 @@
-"""equiprune: measures how unfair an image classifier is, and makes it fairer by pruning."""
+"""equiprune: measures how unfair an image classifier is, and makes it fairer by pruning.
+
+What needs no torch is here at once; the rest is imported when it is first used, because
+importing torch takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from equiprune.audit import Audit, audit
+from equiprune.predictions import Predictions
+
+if TYPE_CHECKING:
+    from equiprune import curvature
+    from equiprune.data.cohort import Cohort
+    from equiprune.data.manifest import read_manifest
+    from equiprune.data.pixels import open_pixels
+    from equiprune.data.settings import DataSettings
+    from equiprune.data.splits import draw_splits
+    from equiprune.data.synthetic import synthesize
+    from equiprune.methods.fairprune import FairPrune
+    from equiprune.methods.obd import OBD
+    from equiprune.methods.vanilla import Vanilla
+    from equiprune.models.backbones import build
+    from equiprune.models.classifier import Classifier
+    from equiprune.models.design import Design
+    from equiprune.models.load import load_weights
+    from equiprune.predict import predict
+    from equiprune.recipe import Recipe
+    from equiprune.run import Place, carry_out
+    from equiprune.training.loop import Training
+    from equiprune.training.settings import TrainingSettings
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Classifier": "models.classifier",
+    "Cohort": "data.cohort",
+    "DataSettings": "data.settings",
+    "Design": "models.design",
+    "FairPrune": "methods.fairprune",
+    "OBD": "methods.obd",
+    "Place": "run",
+    "Recipe": "recipe",
+    "Training": "training.loop",
+    "TrainingSettings": "training.settings",
+    "Vanilla": "methods.vanilla",
+    "build": "models.backbones",
+    "carry_out": "run",
+    "draw_splits": "data.splits",
+    "load_weights": "models.load",
+    "open_pixels": "data.pixels",
+    "predict": "predict",
+    "read_manifest": "data.manifest",
+    "synthesize": "data.synthetic",
+}
+
+__all__ = [
+    "OBD",
+    "Audit",
+    "Classifier",
+    "Cohort",
+    "DataSettings",
+    "Design",
+    "FairPrune",
+    "Place",
+    "Predictions",
+    "Recipe",
+    "Training",
+    "TrainingSettings",
+    "Vanilla",
+    "audit",
+    "build",
+    "carry_out",
+    "curvature",
+    "draw_splits",
+    "load_weights",
+    "open_pixels",
+    "predict",
+    "read_manifest",
+    "synthesize",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    if name == "curvature":
+        return import_module("equiprune.curvature")
+    if name in _HOME:
+        return getattr(import_module(f"equiprune.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'equiprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

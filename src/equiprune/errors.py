@@ -79,13 +79,13 @@ class ModelError(EquipruneError):
     exit_code = 4
 
 
-class LimitExceeded(EquipruneError):
+class LimitExceeded(EquipruneError):  # noqa: N818 - no fault: a limit the user set
     """A `--fail-on` limit was passed: the audit itself went well."""
 
     exit_code = 5
 
 
-class Interrupted(EquipruneError):
+class Interrupted(EquipruneError):  # noqa: N818 - no fault either
     """Stopped at a safe point; the same command carries on."""
 
     exit_code = 6

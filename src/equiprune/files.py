@@ -45,10 +45,10 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix="tmp-", suffix=".part", dir=path.parent)
         part = Path(name)
         os.close(handle)
-        os.chmod(part, 0o666 & ~_umask())
+        part.chmod(0o666 & ~_umask())
         yield part
         _flush(part)
-        os.replace(part, path)
+        part.replace(path)
         _flush(path.parent)
     except OSError as error:
         raise _explained(error, path) from error
@@ -102,6 +102,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json takes
     """Writes JSON, whole or not at all. NaN is refused: undefined is `null`."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file with one JSON object a line; none where there is no such file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def sha256(path: Path) -> str:

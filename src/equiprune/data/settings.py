@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -44,6 +44,11 @@ class DataSettings(BaseModel):
     )
     on_bad_image: Literal["stop", "skip"] = Field("stop", description="What to do with images that cannot be read.")
     allow_outside: bool = Field(False, description="Allows image paths that leave the manifest's folder.")
+
+    @field_validator("attribute", "labels", "missing", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_kind_of_label(self) -> DataSettings:

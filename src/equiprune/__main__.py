@@ -1,0 +1,5 @@
+"""`python -m equiprune` is `equiprune`."""
+
+from equiprune.cli import main
+
+main()

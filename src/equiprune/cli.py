@@ -1,0 +1,346 @@
+"""The commands. Everything heavy is imported where it is used, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from equiprune.errors import EquipruneError, Interrupted, LimitExceeded, Problem, UsageError, listed
+from equiprune.options import DataOptions, WorkOptions
+from equiprune.progress import bar, say
+
+if TYPE_CHECKING:
+    from equiprune.recipe import Recipe
+    from equiprune.rundir import RunFolder
+
+BUG = 1
+USAGE = 2
+CTRL_C = 130
+WHERE = "the command line"
+
+Set = Annotated[tuple[str, ...], Parameter(name="--set", help="KEY=VALUE, any setting of the method or of training.")]
+
+app = App(
+    name="equiprune",
+    help="Measures how unfair an image classifier is, and makes it fairer by pruning.",
+    version="0.1.0",
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+data = App(name="data", help="Checks a manifest; makes a synthetic set.")
+app.command(data)
+
+
+@app.command
+def demo(out: Path = Path("demo"), *, work: WorkOptions = WorkOptions()) -> None:  # noqa: B008 - frozen
+    """Synthetic skin lesions, training, FairPrune, audit and report, in under three minutes.
+
+    Args:
+        out: folder for the images and the run.
+        work: see there.
+    """
+    from equiprune.demo import demo_recipe
+
+    _run(demo_recipe(out, seed=work.seed or 0), out / "run", work)
+
+
+@app.command
+def train(
+    manifest: Path,
+    *,
+    out: Path,
+    backbone: str = "resnet18",
+    objective: str = "vanilla",
+    weights: str | None = None,
+    settings: Set = (),
+    columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Trains a classifier on a manifest and audits it.
+
+    Args:
+        manifest: CSV with one row an image.
+        out: folder of the run.
+        backbone: vgg11 vgg11_bn resnet18 resnet50 simple_cnn, or my_file.py:factory.
+        objective: the training method.
+        weights: weights to start from: a file, a run, or a torchvision name such as IMAGENET1K_V1.
+        settings: for example --set epochs=30.
+        columns: see there.
+        work: see there.
+    """
+    from equiprune.methods import OBJECTIVES
+
+    _one_of(objective, OBJECTIVES, "--objective")
+    model = {"backbone": backbone, **({} if weights is None else {"weights": weights})}
+    raw = {"data": {"manifest": str(manifest), **columns.given()}, "model": model}
+    _run(_recipe(raw, objective, settings, work), out, work)
+
+
+@app.command
+def prune(
+    manifest: Path,
+    *,
+    model: Path,
+    out: Path,
+    method: str = "fairprune",
+    backbone: str | None = None,
+    settings: Set = (),
+    columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Prunes a trained classifier and audits it before and after.
+
+    Args:
+        manifest: CSV with one row an image.
+        model: a run, or a file of weights (then --backbone, --label and --attribute are needed).
+        out: folder of the new run.
+        method: how to prune.
+        backbone: the architecture, where the model is a file of weights.
+        settings: for example --set beta=0.33.
+        columns: see there; those of the run it starts from hold where none are given.
+        work: see there.
+    """
+    from equiprune.methods import PRUNERS
+    from equiprune.rundir import RunFolder
+
+    _one_of(method, PRUNERS, "--method")
+    raw: dict[str, Any] = {"data": {}, "model": {}}
+    if (model / "run.json").is_file():
+        raw = RunFolder(model).read()["recipe"]
+    kept = {key: value for key, value in raw["data"].items() if key != "manifest"}
+    given = columns.given()
+    if "label" in given or "labels" in given:
+        kept = {key: value for key, value in kept.items() if key not in ("label", "labels")}
+    raw = {
+        "data": {**kept, "manifest": str(manifest), **given},
+        "model": {
+            "backbone": backbone or raw["model"].get("backbone", "resnet18"),
+            "weights": str(model),
+            "trained": True,
+        },
+        "seed": raw.get("seed", 0),
+    }
+    _run(_recipe(raw, method, settings, work), out, work)
+
+
+@app.command
+def run(recipe: Path, *, out: Path | None = None, work: WorkOptions = WorkOptions()) -> None:  # noqa: B008 - frozen
+    """Carries out a recipe: data, training, any list of pruning steps, audit, report. Resumes.
+
+    Args:
+        recipe: a TOML file.
+        out: folder of the run; by default the recipe's name without its ending.
+        work: see there.
+    """
+    from equiprune.recipe import Recipe
+
+    read = Recipe.read(recipe)
+    if work.seed is not None:
+        read = read.model_copy(update={"seed": work.seed})
+    _run(read, out or recipe.with_suffix(""), work)
+
+
+@app.command
+def audit(
+    predictions: Path,
+    *,
+    attribute: tuple[str, ...] = (),
+    split: Literal["train", "validation", "test"] | None = None,
+    unit: str | None = None,
+    privileged: str | None = None,
+    out: Path | None = None,
+    fail_on: tuple[str, ...] = (),
+    replicates: int = 2000,
+    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Audits a table of predictions from any framework, or a run.
+
+    Args:
+        predictions: CSV or Parquet with label, attribute and score_CLASS columns, or a run.
+        attribute: column of the sensitive attribute; several make intersections.
+        split: which rows; of a run, test by default.
+        unit: column of patient or lesion ids.
+        privileged: the better-served group; by default the one with the highest macro F1.
+        out: folder for audit.json.
+        fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
+        replicates: bootstrap draws and permutations.
+        work: see there.
+    """
+    from equiprune.audit import audit as audited
+    from equiprune.console import audit_table
+    from equiprune.limits import Limit
+    from equiprune.predictions import Predictions
+
+    limits = [Limit.parse(text) for text in fail_on]
+    if predictions.is_dir():
+        table, privileged = _run_predictions(predictions, split or "test", privileged)
+    else:
+        if not attribute:
+            raise UsageError("name the sensitive attribute: --attribute COLUMN")
+        table = Predictions.read(predictions, attribute=attribute, split=split, unit=unit)
+    found = audited(table, privileged=privileged, replicates=replicates, seed=work.seed or 0)
+    if out is not None:
+        found.write(out / "audit.json")
+    if work.json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        audit_table(found)
+    passed = [str(limit) for limit in limits if limit.passed(found)]
+    if passed:
+        raise LimitExceeded([Problem(text) for text in passed])
+
+
+@app.command
+def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> None:
+    """Writes one HTML page for one or several runs on the same data.
+
+    Args:
+        runs: directories of runs.
+        out: the page.
+    """
+    from equiprune.files import write_text
+    from equiprune.report.from_run import page_of_runs
+    from equiprune.report.page import render
+    from equiprune.rundir import RunFolder
+
+    write_text(out, render(page_of_runs([RunFolder(path) for path in runs])))
+    say(f"report: {out}")
+
+
+@data.command
+def check(
+    manifest: Path,
+    *,
+    images: bool = True,
+    columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    json_: Annotated[bool, Parameter(name="--json", help="Prints the result as JSON.", negative=())] = False,
+) -> None:
+    """Prints everything that is wrong with a manifest, at once.
+
+    Args:
+        manifest: CSV with one row an image.
+        images: also decodes every image.
+        columns: see there.
+        json_: see there.
+    """
+    from equiprune.data.check import check_manifest
+    from equiprune.recipe import data_settings
+
+    settings = data_settings({"manifest": str(manifest), **columns.given()}, WHERE)
+    with bar("decoding images") as progress:
+        cohort, problems = check_manifest(settings, images=images, progress=progress)
+    if json_:
+        print(json.dumps({"problems": [str(problem) for problem in problems]}, ensure_ascii=False))
+    if problems:
+        from equiprune.errors import DataError
+
+        raise DataError(problems)
+    if cohort is not None and not json_:
+        for notice in cohort.notices:
+            print(f"note: {notice}")
+        print(f"{manifest}: {len(cohort)} images, {len(cohort.classes)} classes, groups {', '.join(cohort.groups)}")
+
+
+@data.command
+def synthesize(*, out: Path, images: int = 3000, size: int = 96, difficulty: float = 0.6, seed: int = 0) -> None:
+    """Draws a synthetic set of skin lesions with a known unfairness.
+
+    Args:
+        out: folder for the images and manifest.csv.
+        images: how many.
+        size: side in pixels.
+        difficulty: how much harder the dark group is, 0 (exchangeable) to 1.
+        seed: of the drawing.
+    """
+    from equiprune.data.synthetic import SyntheticSettings
+    from equiprune.data.synthetic import synthesize as drawn
+
+    settings = SyntheticSettings(images=images, size=size, difficulty=difficulty, seed=seed)
+    with bar("drawing") as progress:
+        print(drawn(out, settings, progress=progress))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and leaves with its exit code; see the contract in docs/commands.md."""
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"error: {error}\nSee equiprune --help.", file=sys.stderr)
+        return USAGE
+    except EquipruneError as error:
+        print(f"error: {listed(error.problems)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command carries on", file=sys.stderr)
+        return CTRL_C
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has left: nobody is there to be told
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("This is a bug in equiprune. Please report it with the lines above.", file=sys.stderr)
+        return BUG
+    return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted("stopped; the same command carries on")
+
+
+def _one_of(name: str, allowed: Sequence[str], option: str) -> None:
+    from equiprune.errors import nearest
+
+    if name not in allowed:
+        raise UsageError(Problem(f"{option} {name!r} does not exist", hint=nearest(name, allowed)))
+
+
+def _recipe(raw: Mapping[str, Any], method: str, settings: Sequence[str], work: WorkOptions) -> Recipe:
+    from equiprune.recipe import Recipe, settings_from
+
+    seed = raw.get("seed", 0) if work.seed is None else work.seed
+    step = {"method": method, **settings_from(settings)}
+    return Recipe.parse({**raw, "seed": seed, "step": [step]}, WHERE)
+
+
+def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
+    from equiprune.console import audit_table
+    from equiprune.run import Place, carry_out
+
+    command = shlex.join(["equiprune", *sys.argv[1:]])
+    done = carry_out(recipe, Place(out=out, device=work.device, cache=work.cache, command=command))
+    if work.json:
+        paths = {"run": done.path, "audit": done.audit, "report": done.report}
+        print(json.dumps({name: str(path) for name, path in paths.items()}))
+        return
+    from equiprune.audit import Audit
+
+    audit_table(Audit.read(done.audit))
+    print(f"report: {done.report}")
+
+
+def _run_predictions(path: Path, split: str, privileged: str | None) -> tuple[Any, str | None]:
+    from equiprune.audit import infer_privileged
+    from equiprune.rundir import RunFolder
+
+    run = RunFolder(path)
+    step = run.steps()[-1]
+    if privileged is None:
+        privileged = infer_privileged(run.predictions(run.steps()[0], "validation"))
+    return run.predictions(step, split), privileged
+
+
+__all__ = ["RunFolder", "app", "main"]

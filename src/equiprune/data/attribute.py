@@ -1,0 +1,111 @@
+"""Sensitive attributes: cells to groups, by value, by a regrouping, or as intersections of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from equiprune.data.table import Faults, ranges
+from equiprune.errors import Problem, UsageError, nearest
+
+EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
+UNKNOWN = -1
+
+
+def natural(names: Iterable[str]) -> tuple[str, ...]:
+    """Distinct names in the order a person expects: by number where all are whole numbers, else by text.
+
+    Example:
+        >>> natural(["10", "9"]), natural(["b", "a", "10"])
+        (('9', '10'), ('10', 'a', 'b'))
+    """
+    distinct = sorted(set(names))
+    try:
+        return tuple(sorted(distinct, key=int))
+    except ValueError:
+        return tuple(distinct)
+
+
+def parse_groups(text: str | None) -> dict[str, str]:
+    """The regrouping of an attribute: group by value, groups in the order written.
+
+    Raises:
+        UsageError: the text is no regrouping, with everything wrong in it.
+
+    Example:
+        >>> parse_groups("light=1,2; dark=3")
+        {'1': 'light', '2': 'light', '3': 'dark'}
+    """
+    if text is None:
+        return {}
+    group_of: dict[str, str] = {}
+    names: list[str] = []
+    wrong: list[str] = []
+    for part in filter(None, map(str.strip, text.split(";"))):
+        name, equals, listed = (piece.strip() for piece in part.partition("="))
+        values = [value.strip() for value in listed.split(",")]
+        if not (equals and name and all(values)):
+            wrong.append(f"{part!r} is not NAME=VALUE,VALUE")
+            continue
+        if name in names:
+            wrong.append(f"group {name!r} is named twice")
+        names.append(name)
+        for value in values:
+            if value in group_of:
+                wrong.append(f"value {value!r} is listed twice, in {group_of[value]!r} and {name!r}")
+            group_of[value] = name
+    if not wrong and len(names) < 2:
+        wrong.append("fewer than two groups are named")
+    if wrong:
+        raise UsageError([Problem(what, file="groups", hint=EXAMPLE) for what in wrong])
+    return group_of
+
+
+def group_rows(
+    cells: Sequence[str], rows: Sequence[int], column: str, group_of: dict[str, str], missing: set[str], faults: Faults
+) -> list[str]:
+    """The group's name in each row, "" where unknown; values that belong to no group go to `faults`.
+
+    Args:
+        cells: the attribute as written.
+        rows: the line of each cell.
+        column: the attribute's name.
+        group_of: a regrouping, empty for each value being its own group.
+        missing: values that mean unknown, besides blank.
+        faults: where problems are noted.
+    """
+    if not group_of:
+        return ["" if cell in missing else cell for cell in cells]
+    strays: dict[str, list[int]] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        if cell and cell not in group_of and cell not in missing:
+            strays.setdefault(cell, []).append(row)
+    for value, lines in strays.items():
+        spoken = f"{len(lines):,} {'row' if len(lines) == 1 else 'rows'}: {ranges(lines)}"
+        hint = f"{nearest(value, group_of)} Or list it under missing"
+        what = f"value {value!r} belongs to no group ({spoken})"
+        faults.add(f"stray {value}", what, row=lines[0], column=column, hint=hint)
+    return ["" if cell in missing else group_of.get(cell, "") for cell in cells]
+
+
+def intersect(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Group names of several attributes at once; unknown ("") where any of them is.
+
+    Example:
+        >>> intersect([["female", "male"], ["dark", ""]])
+        ['female & dark', '']
+    """
+    return [" & ".join(row) if all(row) else "" for row in zip(*parts, strict=True)]
+
+
+def coded(names: Sequence[str], order: tuple[str, ...]) -> Int[np.ndarray, " row"]:
+    """Index of each name in `order`; -1 for a name that is not in it.
+
+    Example:
+        >>> coded(["b", "", "a"], ("a", "b")).tolist()
+        [1, -1, 0]
+    """
+    place = {name: index for index, name in enumerate(order)}
+    return np.array([place.get(name, UNKNOWN) for name in names], dtype=np.int64)

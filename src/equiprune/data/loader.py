@@ -1,0 +1,181 @@
+"""From cached pixels to batches: in order for evaluation, shuffled or balanced for training."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from equiprune.data.augment import Augment
+from equiprune.data.cohort import Cohort
+from equiprune.data.pixels import Pixels
+from equiprune.errors import UsageError
+
+
+class Batch(NamedTuple):
+    """What a model is trained on or asked about.
+
+    Args:
+        image: 0 to 255; strides are those of `torch.channels_last`.
+        label: class index, or 0/1/nan for every finding (nan = not known).
+        group: group index, -1 = unknown.
+        index: row in the cohort the batches were made of.
+    """
+
+    image: UInt8[Tensor, "sample channel height width"]
+    label: Int64[Tensor, " sample"] | Float32[Tensor, "sample class"]
+    group: Int64[Tensor, " sample"]
+    index: Int64[Tensor, " sample"]  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+
+
+def batches(
+    cohort: Cohort,
+    pixels: Pixels,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int | None = None,
+    augment: Augment | None = None,
+    balanced: bool = False,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """The batches of one pass over a cohort; `len()` is their number.
+
+    The same arguments give the same batches, bit for bit and for any number of workers, and
+    the global random state of torch is left as it was.
+
+    Args:
+        cohort: rows to go through.
+        pixels: from `open_pixels`, of these rows or more.
+        batch_size: images a batch.
+        seed: of order and augmentation, together with `epoch`.
+        epoch: None goes through the rows in order, each once. A number shuffles them. If then
+            a single row were left for the last batch, it joins the batch before, since batch
+            norm cannot train on one sample.
+        augment: applied to every image by itself. Its draws depend on seed, epoch and place in
+            the epoch, so a row that is drawn twice is changed in two ways.
+        balanced: draws as many rows as the cohort has, with replacement, each class that is
+            present equally likely. For multi-class labels.
+        workers: processes that prepare batches; 0 prepares them in this one.
+
+    Raises:
+        UsageError: `balanced` with multi-label data; `augment` or `balanced` without an epoch.
+        DataError: a row has no pixels.
+    """
+    if epoch is None and (augment is not None or balanced):
+        raise UsageError("augment and balanced are for training: give an epoch")
+    order = np.arange(len(cohort)) if epoch is None else _order(cohort, (seed, epoch), balanced)
+    dataset = _Batches(
+        pixels=pixels,
+        row=pixels.rows(cohort.image),
+        label=cohort.label,
+        group=cohort.group,
+        order=order,
+        starts=_starts(len(order), batch_size, training=epoch is not None),
+        augment=augment,
+        seed=(seed, epoch or 0),
+    )
+    return DataLoader(
+        dataset,
+        batch_size=None,  # an item of the dataset is a whole batch already
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        generator=torch.Generator(),  # else the loader draws from the global one
+        multiprocessing_context=_context() if workers else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches(Dataset[Batch]):
+    pixels: Pixels
+    row: NDArray[np.int64]
+    label: NDArray[np.int64] | NDArray[np.float32]
+    group: NDArray[np.int64]
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]  # one more than there are batches
+    augment: Augment | None
+    seed: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, number: int) -> Batch:
+        if number >= len(self):
+            raise IndexError(number)
+        first, last = int(self.starts[number]), int(self.starts[number + 1])
+        index = self.order[first:last]
+        image = _gathered(self.pixels.array, self.row[index])
+        if self.augment is not None:
+            self._augment(image, first)
+        return Batch(
+            image, torch.from_numpy(self.label[index]), torch.from_numpy(self.group[index]), torch.tensor(index)
+        )
+
+    def _augment(self, image: UInt8[Tensor, "sample channel height width"], first: int) -> None:
+        assert self.augment is not None
+        with _generator_kept():
+            for place in range(len(image)):
+                seed = np.random.SeedSequence((*self.seed, first + place)).generate_state(1, np.uint64)
+                torch.default_generator.manual_seed(int(seed[0]))
+                image[place] = self.augment(image[place])
+
+
+def _gathered(
+    array: UInt8[np.ndarray, "image size size channel"], rows: NDArray[np.int64]
+) -> UInt8[Tensor, "sample channel size size"]:
+    """Copies the rows, in the order of the file, each to its place in the batch."""
+    batch = np.empty((len(rows), *array.shape[1:]), np.uint8)
+    for place in np.argsort(rows):
+        batch[place] = array[rows[place]]
+    return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _generator_kept() -> Iterator[None]:
+    state = torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
+def _order(cohort: Cohort, seed: tuple[int, int], balanced: bool) -> NDArray[np.int64]:
+    generator = np.random.default_rng(seed)
+    if not balanced:
+        return generator.permutation(len(cohort))
+    if cohort.task != "multiclass":
+        raise UsageError("balanced sampling is for one label an image; with several findings leave it out")
+    weight = 1 / np.bincount(cohort.label)[cohort.label]
+    return generator.choice(len(cohort), len(cohort), p=weight / weight.sum())
+
+
+def _starts(rows: int, batch_size: int, training: bool) -> NDArray[np.int64]:
+    starts = np.arange(0, rows, batch_size)
+    if training and batch_size > 1 and len(starts) > 1 and rows - starts[-1] == 1:
+        starts = starts[:-1]
+    return np.append(starts, rows)
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a server that has only imported this module.
+
+    Forking the training process itself, with its threads, can deadlock and is warned of from
+    Python 3.12 on; starting each worker from nothing would import torch anew every epoch.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - torch types this as a function of a list
+    return batch

@@ -1,0 +1,59 @@
+"""What a reader must know before leaning on the figures of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool
+
+from equiprune.metrics.counts import Counts
+from equiprune.metrics.sampling import unit_codes
+from equiprune.predictions import Predictions
+
+FEW = 10
+SHOWN = 8
+
+
+def notices(predictions: Predictions, groups: Counts) -> tuple[str, ...]:
+    """Sentences on groups and classes without support, on few positives, and on rows that hang together."""
+    return (*_support(predictions, groups), *_rows(predictions))
+
+
+def _support(predictions: Predictions, groups: Counts) -> Iterator[str]:
+    for g, name in enumerate(predictions.groups):
+        positive = groups.positive[g]
+        if not (positive + groups.negative[g]).any():
+            yield f"group {name!r} has no rows: its figures and gaps are not estimable"
+            continue
+        none, few = positive == 0, (positive > 0) & (positive < FEW)
+        if none.any():
+            yield f"group {name!r} has no row of {_named(predictions, none)}: no rate of theirs can be compared"
+        if few.any():
+            yield f"group {name!r} has fewer than {FEW} rows of {_named(predictions, few)}: their rates are anecdotes"
+
+
+def _named(predictions: Predictions, chosen: Bool[np.ndarray, " class"]) -> str:
+    names = [repr(predictions.classes[k]) for k in np.flatnonzero(chosen)]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _rows(predictions: Predictions) -> Iterator[str]:
+    unknown = int((predictions.group < 0).sum())
+    if unknown:
+        yield f"{unknown:,} rows of unknown {predictions.attribute} count in the overall figures only"
+    if predictions.unit is None:
+        yield "no unit ids: rows count as independent; several images of one patient make the intervals too narrow"
+    else:
+        known = predictions.group >= 0
+        code = unit_codes(predictions)[known]
+        pairs = np.unique(np.stack([code, predictions.group[known]]), axis=1)
+        across = int((np.bincount(pairs[0]) > 1).sum()) if len(code) else 0
+        if across:
+            yield f"{across:,} units have rows in more than one group"
+    if predictions.image is not None:
+        ids = predictions.image[predictions.image != ""]
+        again = len(ids) - len(np.unique(ids))
+        if again:
+            yield f"{again:,} rows repeat the id of another image: rows are not independent"

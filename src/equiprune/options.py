@@ -1,0 +1,67 @@
+"""Options that several commands share, as records: each field is one option of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from equiprune.data.settings import DataSettings, Fit
+
+DATA = Group("Data", sort_key=1)
+WORK = Group("How to run", sort_key=2)
+
+
+def _told(name: str) -> Parameter:
+    """An option whose help is the description of the setting it sets."""
+    field = DataSettings.model_fields[name]
+    return Parameter(help=field.description, group=DATA, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DataOptions:
+    """Which columns of the manifest mean what, and how its images become pixels."""
+
+    label: Annotated[str | None, _told("label")] = None
+    labels: Annotated[str | None, Parameter(help="Columns of 0/1/blank/-1, comma-separated.", group=DATA)] = None
+    attribute: Annotated[tuple[str, ...], _told("attribute")] = ()
+    groups: Annotated[str | None, _told("groups")] = None
+    unit: Annotated[str | None, _told("unit")] = None
+    image: Annotated[str | None, _told("image")] = None
+    split: Annotated[str | None, _told("split")] = None
+    missing: Annotated[
+        str | None, Parameter(help="Attribute values that mean unknown, comma-separated.", group=DATA)
+    ] = None
+    uncertain: Annotated[Literal["ignore", "zeros", "ones"] | None, _told("uncertain")] = None
+    image_size: Annotated[int | None, _told("image_size")] = None
+    channels: Annotated[Literal[1, 3] | None, _told("channels")] = None
+    fit: Annotated[Fit | None, _told("fit")] = None
+    decode: Annotated[Literal["exact", "fast"] | None, _told("decode")] = None
+    on_bad_image: Annotated[Literal["stop", "skip"] | None, _told("on_bad_image")] = None
+    allow_outside: Annotated[bool, _told("allow_outside")] = False
+
+    def given(self) -> dict[str, Any]:
+        """The settings the user gave, as the `[data]` section of a recipe has them."""
+        found = {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
+        for key in ("labels", "missing"):
+            if key in found:
+                found[key] = tuple(part.strip() for part in found[key].split(","))
+        return found
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkOptions:
+    """Where and how a command works."""
+
+    seed: Annotated[int | None, Parameter(help="Of everything drawn at random.", group=WORK)] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.", group=WORK)
+    ] = "auto"
+    cache: Annotated[
+        Path | None, Parameter(help="Folder for decoded images; by default beside the run.", group=WORK)
+    ] = None
+    json: Annotated[bool, Parameter(help="Prints the result as JSON.", group=WORK, negative=())] = False

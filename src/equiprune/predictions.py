@@ -1,0 +1,356 @@
+"""What a model said of a set of images: all that an audit needs. No torch, so that any framework can write it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from numpy.typing import ArrayLike, NDArray
+
+from equiprune.errors import DataError, Problem, UsageError, nearest
+from equiprune.files import replacing
+from equiprune.scoretable import INTERSECTION, LABEL, PARQUET, SCORE, THRESHOLD, UNIT, ScoreTable, read_scores
+
+Values = ArrayLike | Sequence[object]
+"""Anything numpy makes an array of; None and names may be among numbers."""
+
+SUM_TOLERANCE = 1e-3
+LISTED = 20
+_REPORTED = np.iinfo(np.int64).min  # the code of a name that was not found, and has its own message
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Predictions:
+    """True labels, predicted probabilities and the sensitive attribute of n samples.
+
+    Names may be given instead of indices: class names in `label`, group names in `group`. A whole
+    number is always an index. A message about arrays counts rows from 0, one about a file counts
+    lines from 1.
+
+    Args:
+        label: multi-class: index into `classes`, or the name; multi-label: 0, 1 or nan (not known,
+            masked out of every figure) per finding.
+        score: probabilities; multi-class rows sum to 1 within 1e-3 (they are used as they are).
+        group: index into `groups`, or the name; -1, None or a blank where the attribute is unknown.
+        classes: names of classes or findings, in the order of the columns of `score`.
+        groups: names of the groups; None takes the names found in `group`, sorted.
+        attribute: the attribute's name.
+        unit: ids of patients or lesions; a blank id is a unit of its own. None: rows are independent.
+        image: ids of the images.
+        threshold: multi-label: probability from which a finding is called, per finding; 0.5 by default.
+
+    Raises:
+        DataError: lengths differ, scores are no probabilities, a label or group is not among the
+            names, there are fewer than two classes. All that is wrong is listed at once.
+
+    Example:
+        >>> p = Predictions(["mel", "nev"], [[0.7, 0.3], [0.6, 0.4]], ["f", "m"], classes=["mel", "nev"])
+        >>> p.task, p.label.tolist(), p.predicted.tolist(), p.groups
+        ('multiclass', [0, 1], [0, 0], ('f', 'm'))
+    """
+
+    label: Int[np.ndarray, " sample"] | Float[np.ndarray, "sample class"]
+    score: Float[np.ndarray, "sample class"]
+    group: Int[np.ndarray, " sample"]
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]
+    attribute: str
+    unit: Shaped[np.ndarray, " sample"] | None
+    image: Shaped[np.ndarray, " sample"] | None
+    threshold: Float[np.ndarray, " class"] | None
+
+    def __init__(
+        self,
+        label: Values,
+        score: Values,
+        group: Values,
+        classes: Sequence[str],
+        groups: Sequence[str] | None = None,
+        attribute: str = "group",
+        unit: Values | None = None,
+        image: Values | None = None,
+        threshold: Values | None = None,
+    ) -> None:
+        problems: list[Problem] = []
+        numbers = _numbers(score, "score", problems)
+        cut = None if threshold is None else _numbers(threshold, "threshold", problems)
+        readable = not problems
+        names = tuple(str(name) for name in classes)
+        kinds = _names_in(group) if groups is None else tuple(str(name) for name in groups)
+        values = {
+            "classes": names,
+            "groups": kinds,
+            "attribute": attribute,
+            "score": numbers,
+            "label": _labels(label, names, problems),
+            "group": _codes(group, kinds, attribute, problems, blank=True),
+            "unit": None if unit is None else _ids(unit),
+            "image": None if image is None else _ids(image),
+            "threshold": cut,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        shapes = _wrong_shapes(self)
+        problems += _wrong_names(names, "class") + _wrong_names(kinds, "group") + shapes
+        if readable and not shapes:
+            problems += list(_wrong_values(self))
+        if problems:
+            raise DataError(problems)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @property
+    def task(self) -> Literal["multiclass", "multilabel"]:
+        """Whether a sample has one class or several findings."""
+        return "multiclass" if self.label.ndim == 1 else "multilabel"
+
+    @property
+    def predicted(self) -> Int[np.ndarray, " sample"] | Bool[np.ndarray, "sample class"]:
+        """Multi-class: the most probable class (the first of equals); multi-label: score >= threshold."""
+        if self.task == "multiclass":
+            return np.asarray(self.score.argmax(axis=1), dtype=np.int64)
+        return np.asarray(self.score >= (0.5 if self.threshold is None else self.threshold))
+
+    def take(self, rows: Int[np.ndarray, " some"] | Bool[np.ndarray, " sample"]) -> Predictions:
+        """Only some rows, by index or mask; classes and groups stay."""
+        return replace(
+            self,
+            label=self.label[rows],
+            score=self.score[rows],
+            group=self.group[rows],
+            unit=None if self.unit is None else self.unit[rows],
+            image=None if self.image is None else self.image[rows],
+        )
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        attribute: str | Sequence[str],
+        split: str | None = None,
+        unit: str | None = None,
+        label: str = "label",
+        missing: Sequence[str] = (),
+    ) -> Predictions:
+        """Reads a table: `label` (or `label_<finding>`s), the attribute, and a `score_<class>` per class.
+
+        Nothing is guessed: cells are text, and only a blank or a value listed in `missing` is missing.
+        A finding may also be -1 (uncertain), which is masked like a blank. Classes are in the order of
+        the score columns, groups are sorted by name. `image` (or `id`) and `threshold_<finding>` are
+        read where the table has them.
+
+        Args:
+            path: `.parquet` or `.pq`, or else a comma-separated UTF-8 file.
+            attribute: column of the sensitive attribute; several make intersections ("female & light").
+            split: keep only the rows whose column `split` says so.
+            unit: column of patient or lesion ids; None takes the column `unit` where there is one.
+            label: column of class names (multi-class).
+            missing: further values of the attribute that mean unknown.
+
+        Raises:
+            DataError: the table cannot be used; every problem with its line and column.
+        """
+        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+        table = read_scores(Path(path), names, split, unit, label, missing)
+        try:
+            return cls(
+                label=table.label,
+                score=table.score,
+                group=table.group,
+                classes=table.classes,
+                groups=table.groups,
+                attribute=INTERSECTION.join(names),
+                unit=table.unit,
+                image=table.image,
+                threshold=table.threshold,
+            )
+        except DataError as error:
+            raise DataError(_located(problem, str(path), table) for problem in error.problems) from error
+
+    def write(self, path: str | Path) -> None:
+        """Writes the table that `read` takes, Parquet or CSV by the suffix, whole or not at all.
+
+        Numbers are written in full, so that reading gives the same values.
+
+        Raises:
+            UsageError: another suffix, or the folder cannot be written to.
+            DataError: the disk is full.
+        """
+        path = Path(path)
+        if path.suffix not in (*PARQUET, ".csv"):
+            raise UsageError(Problem("predictions are written as .parquet or .csv", file=str(path)))
+        columns = _columns(self)
+        with replacing(path) as part:
+            if path.suffix in PARQUET:
+                import pyarrow as pa  # heavy, and not needed for CSV
+                import pyarrow.parquet as pq
+
+                pq.write_table(pa.table(columns), part)
+                return
+            with part.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _located(problem: Problem, file: str, table: ScoreTable) -> Problem:
+    """A problem with an array, as one with the file that the array came from."""
+    if problem.row is None:
+        return replace(problem, file=file)
+    what = table.unread.get((problem.row, problem.column or ""), problem.what)
+    return replace(problem, what=what, file=file, row=int(table.row[problem.row]))
+
+
+def _names_in(values: Values) -> tuple[str, ...]:
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        return tuple(str(code) for code in range(int(array.max(initial=-1)) + 1))
+    return tuple(sorted(set(_ids(array).tolist()) - {""}))
+
+
+def _ids(values: Values) -> Shaped[np.ndarray, " sample"]:
+    array = np.asarray(values)
+    if array.dtype.kind == "O":
+        array = np.array(["" if v is None or v != v else str(v) for v in array.tolist()])
+    return array.astype(np.str_)
+
+
+def _numbers(values: Values, name: str, problems: list[Problem]) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        problems.append(Problem("must be an array of numbers", column=name))
+        return np.full(np.shape(np.asarray(values, dtype=object)), np.nan)
+
+
+def _labels(
+    label: Values, classes: tuple[str, ...], problems: list[Problem]
+) -> Int[np.ndarray, " sample"] | Float[np.ndarray, "sample class"]:
+    array = np.asarray(label)
+    if array.ndim == 2:
+        return _numbers(array, "label", problems)
+    return _codes(array, classes, "label", problems, blank=False)
+
+
+def _codes(
+    values: Values, names: tuple[str, ...], column: str, problems: list[Problem], *, blank: bool
+) -> Int[np.ndarray, " sample"]:
+    """Index of each value among the names; -1 where blank is allowed and the value is blank."""
+    array = np.asarray(values)
+    if array.dtype.kind == "O" and all(isinstance(value, int) for value in array.ravel() if value is not None):
+        array = array.astype(np.float64)
+    if array.dtype.kind == "f":
+        whole = np.where(np.isnan(array), -1, array)
+        array = np.where(whole == np.round(whole), whole, len(names)).astype(np.int64)
+    if array.dtype.kind not in "iub":
+        array = _looked_up(_ids(array), names, column, problems)
+    codes = array.astype(np.int64)
+    wrong = (codes >= len(names)) | (codes < (-1 if blank else 0))
+    where = np.flatnonzero(wrong & (codes != _REPORTED))
+    problems += _each(where, column, lambda i: _no_code(np.asarray(values)[i], len(names)))
+    return codes
+
+
+def _no_code(value: object, many: int) -> str:
+    return "is missing" if str(value) in ("", "None", "nan") else f"{value} is no index into {many} names"
+
+
+def _looked_up(
+    ids: Shaped[np.ndarray, " sample"], names: tuple[str, ...], column: str, problems: list[Problem]
+) -> Int[np.ndarray, " sample"]:
+    place = {name: index for index, name in enumerate(names)} | {"": -1}
+    found, inverse = np.unique(ids, return_inverse=True)
+    codes = np.array([place.get(name, _REPORTED) for name in found.tolist()], dtype=np.int64)[inverse.ravel()]
+    for name in (name for name in found.tolist() if name not in place):
+        rows = np.flatnonzero(ids == name)
+        hint = nearest(name, names) if len(names) < 30 else None
+        what = f"{name!r} is unknown: no score column or name stands for it"
+        problems += _each(rows, column, lambda _, what=what: what, hint)
+    return codes
+
+
+def _each(rows: Int[np.ndarray, " n"], column: str, what: Any, hint: str | None = None) -> list[Problem]:  # noqa: ANN401
+    """One problem a row, up to a number; the rest share one line."""
+    found = [Problem(what(row), row=int(row), column=column, hint=hint) for row in rows[:LISTED]]
+    if len(rows) > LISTED:
+        found.append(Problem(f"the same in {len(rows) - LISTED:,} more rows", column=column))
+    return found
+
+
+def _wrong_names(names: tuple[str, ...], what: str) -> list[Problem]:
+    found = [Problem(f"{what} {name!r} is named twice") for name in sorted({n for n in names if names.count(n) > 1})]
+    return found + ([Problem(f"a {what} has a blank name")] if any(not name.strip() for name in names) else [])
+
+
+def _wrong_shapes(p: Predictions) -> list[Problem]:
+    n, many = len(p.label), len(p.classes)
+    if p.label.ndim not in (1, 2) or n == 0:
+        return [Problem("there are no rows" if n == 0 else "label must have one or two axes")]
+    shapes: dict[str, tuple[NDArray[Any] | None, tuple[int, ...]]] = {
+        "score": (p.score, (n, many)),
+        "group": (p.group, (n,)),
+        "unit": (p.unit, (n,)),
+        "image": (p.image, (n,)),
+        "threshold": (p.threshold, (many,)),
+        "label": (p.label, (n, many)[: p.label.ndim]),
+    }
+    found = [
+        Problem(f"{name} has the shape {array.shape}, expected {shape}")
+        for name, (array, shape) in shapes.items()
+        if array is not None and array.shape != shape
+    ]
+    if p.label.ndim == 1 and many < 2:
+        found.append(Problem(f"there is {many} class; at least two are needed", hint="A binary task has two columns"))
+    return found
+
+
+def _wrong_values(p: Predictions) -> Iterator[Problem]:
+    names = [SCORE + name for name in p.classes]
+    bad = ~((p.score >= 0) & (p.score <= 1 + SUM_TOLERANCE))
+    for k in np.flatnonzero(bad.any(axis=0)):
+        yield from _each(
+            np.flatnonzero(bad[:, k]), names[k], lambda i, k=k: f"{p.score[i, k]} is no probability between 0 and 1"
+        )
+    if p.threshold is not None and not ((p.threshold >= 0) & (p.threshold <= 1)).all():
+        yield Problem("thresholds must be numbers from 0 to 1", column=THRESHOLD + "*")
+    if p.task == "multiclass":
+        total = p.score.sum(axis=1)
+        off = ~bad.any(axis=1) & (np.abs(total - 1) > SUM_TOLERANCE)
+        yield from _each(
+            np.flatnonzero(off),
+            SCORE + "*",
+            lambda i: f"the scores sum to {total[i]:.6g}, not 1",
+            "Give probabilities (softmax of the logits)",
+        )
+        return
+    wrong = ~(np.isnan(p.label) | (p.label == 0) | (p.label == 1))
+    for k in np.flatnonzero(wrong.any(axis=0)):
+        yield from _each(
+            np.flatnonzero(wrong[:, k]), LABEL + p.classes[k], lambda i, k=k: f"{p.label[i, k]} is not 0, 1 or missing"
+        )
+
+
+def _columns(p: Predictions) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    if p.image is not None:
+        columns["image"] = p.image.tolist()
+    if p.task == "multiclass":
+        columns["label"] = [p.classes[code] for code in p.label]
+    else:
+        for k, name in enumerate(p.classes):
+            columns[LABEL + name] = [None if np.isnan(value) else int(value) for value in p.label[:, k]]
+    columns[p.attribute] = [p.groups[code] if code >= 0 else "" for code in p.group]
+    if p.unit is not None:
+        columns[UNIT] = p.unit.tolist()
+    for k, name in enumerate(p.classes):
+        columns[SCORE + name] = p.score[:, k].tolist()
+        if p.threshold is not None:
+            columns[THRESHOLD + name] = [float(p.threshold[k])] * len(p)
+    return columns

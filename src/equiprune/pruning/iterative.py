@@ -1,0 +1,240 @@
+"""Prune a little, look, prune again: the loop that every weight-pruning method shares.
+
+Each iteration scores the weights that are left, holds the lowest at zero for good, and measures
+the model on the validation split. Nothing is trained in between. The iteration with the best
+trade-off on validation is the one that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from equiprune.audit import Point, point
+from equiprune.data.cohort import Cohort
+from equiprune.errors import Problem, UsageError, nearest
+from equiprune.files import replacing
+from equiprune.metrics.tradeoff import fate
+from equiprune.models.classifier import Classifier
+from equiprune.predict import predict
+from equiprune.progress import say
+from equiprune.pruning.masks import hold, lowest, prunable
+from equiprune.training.log import Log
+from equiprune.training.loop import Training
+
+CHECKPOINT = "pruned.safetensors"
+ROUNDING = 1e-9
+GAPS = ("eopp0", "eopp1", "eodd")
+SPENT = "the accuracy budget was spent"
+MET = "the target gap was reached on validation"
+DONE = "the ratio was reached"
+
+Ratio = Annotated[float, Field(gt=0, lt=1, description="Share of the prunable weights removed at the end.")]
+Step = Annotated[float, Field(gt=0, lt=1, description="Share removed in one iteration.")]
+Gap = Annotated[Literal["eopp0", "eopp1", "eodd"], Field(description="The gap that is to shrink.")]
+Target = Annotated[float | None, Field(ge=0, description="Stops once the gap on validation is at most this.")]
+Budget = Annotated[float | None, Field(ge=0, description="Macro F1 on validation that may be lost; then it stops.")]
+Keep = Annotated[
+    Literal["best", "last"], Field(description="Which iteration is kept: best trade-off (FATE), or the last.")
+]
+Scope = Annotated[
+    Literal["global", "layer"], Field(description="Rank all weights together, or remove the same share of each layer.")
+]
+Biases = Annotated[bool, Field(description="Lets biases of conv and linear layers be pruned too.")]
+
+
+class Schedule(Protocol):
+    """The settings a weight-pruning method must have."""
+
+    @property
+    def ratio(self) -> float: ...  # noqa: D102
+    @property
+    def step(self) -> float: ...  # noqa: D102
+    @property
+    def gap(self) -> Literal["eopp0", "eopp1", "eodd"]: ...  # noqa: D102
+    @property
+    def target(self) -> float | None: ...  # noqa: D102
+    @property
+    def budget(self) -> float | None: ...  # noqa: D102
+    @property
+    def keep(self) -> Literal["best", "last"]: ...  # noqa: D102
+    @property
+    def scope(self) -> Literal["global", "layer"]: ...  # noqa: D102
+    @property
+    def biases(self) -> bool: ...  # noqa: D102
+
+
+Score = Callable[[Classifier, int], dict[str, Tensor]]
+
+
+def prune_iteratively(
+    classifier: Classifier,
+    cohort: Cohort,
+    training: Training,
+    schedule: Schedule,
+    score: Score,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> Classifier:
+    """Removes the lowest-scored weights step by step and returns the best model met on the way.
+
+    Args:
+        classifier: left as it is; a copy is pruned.
+        cohort: its validation split decides.
+        training: with a folder, an interrupted run carries on at the last finished iteration.
+        schedule: how much, how fast, when to stop.
+        score: (model, iteration counted from 1) to one number per prunable weight; low leaves first.
+        facts: what else the log's closing record is to say.
+
+    Returns:
+        A classifier whose removed weights are held at zero.
+
+    Raises:
+        UsageError: the step is larger than the ratio.
+    """
+    if schedule.step > schedule.ratio:
+        raise UsageError(f"step ({schedule.step:g}) must not be larger than ratio ({schedule.ratio:g})")
+    validation = cohort.subset("validation")
+    weights = prunable(classifier, include_bias=schedule.biases)
+    total = sum(weight.numel() for weight in weights.values())
+    path = _Path(weights, training.folder)
+    log = Log(training.folder)
+    # Killed between the two files, or after the closing record: both go back to what both know.
+    done = min(path.iteration, max(0, sum("iteration" in record for record in log.records) - 1))
+    path.forget_after(done)
+    log.keep(done + 1)
+    pruned = _at(classifier, path, done)
+    last = math.ceil(schedule.ratio / schedule.step - ROUNDING)
+    while True:
+        iteration = len(log.records)
+        if iteration:
+            started = time.monotonic()
+            goal = round(min(iteration * schedule.step, schedule.ratio) * total)
+            scores = score(pruned, iteration)
+            masks = lowest(scores, goal - path.count(), held=pruned.masks, scope=schedule.scope)
+            del scores
+            path.record(masks, iteration)
+            hold(pruned, masks)
+            seconds = time.monotonic() - started
+        else:
+            seconds = 0.0
+        figures = point(predict(pruned, validation, training.pixels))
+        log.add(_record(iteration, path.count() / total, figures, log, seconds))
+        say(_line(log.records[-1], last, schedule.gap))
+        stopped = _stopped(log, schedule, last)
+        if stopped:
+            break
+    kept = _kept(log, schedule, stopped)
+    log.add({"kept_iteration": kept, "stopped": stopped, **facts})
+    say(f"kept iteration {kept}: {stopped}")
+    return pruned if kept == path.iteration else _at(classifier, path, kept)
+
+
+class _Path:
+    """The iteration at which each weight left, 0 for those still there: the whole history in one byte each."""
+
+    def __init__(self, weights: dict[str, torch.nn.Parameter], folder: Path | None) -> None:
+        self.file = None if folder is None else folder / CHECKPOINT
+        if self.file is not None and self.file.is_file():
+            self.left = load_file(self.file)
+        else:
+            self.left = {name: torch.zeros(weight.shape, dtype=torch.uint8) for name, weight in weights.items()}
+
+    @property
+    def iteration(self) -> int:
+        return max((int(left.max()) for left in self.left.values() if left.numel()), default=0)
+
+    def count(self) -> int:
+        return sum(int(left.count_nonzero()) for left in self.left.values())
+
+    def forget_after(self, iteration: int) -> None:
+        for left in self.left.values():
+            left[left > iteration] = 0
+
+    def record(self, masks: dict[str, Tensor], iteration: int) -> None:
+        for name, left in self.left.items():
+            left[~masks[name].cpu() & (left == 0)] = iteration
+        if self.file is not None:
+            with replacing(self.file) as part:
+                save_file(self.left, part)
+
+    def masks(self, iteration: int) -> dict[str, Tensor]:
+        return {name: (left == 0) | (left > iteration) for name, left in self.left.items()}
+
+
+def _at(classifier: Classifier, path: _Path, iteration: int) -> Classifier:
+    model = classifier.clone()
+    if iteration:
+        hold(model, path.masks(iteration))
+    return model
+
+
+def _record(iteration: int, removed: float, figures: Point, log: Log, seconds: float) -> dict[str, Any]:
+    gaps = {gap: getattr(figures, gap) for gap in GAPS}
+    first = log.records[0] if log.records else {"f1": figures.f1, **gaps}
+    return {
+        "iteration": iteration,
+        "removed": removed,
+        "f1": figures.f1,
+        "accuracy": figures.accuracy,
+        "f1_by_group": figures.f1_by_group,
+        **gaps,
+        "fate": {gap: _fate(figures.f1, first["f1"], gaps[gap], first[gap]) for gap in GAPS},
+        "seconds": seconds,
+    }
+
+
+def _fate(f1: float, f1_first: float, gap: float, gap_first: float | None) -> float:
+    return math.nan if gap_first is None else fate(f1, f1_first, gap, gap_first)
+
+
+def _line(record: dict[str, Any], last: int, gap: str) -> str:
+    value = "not estimable" if record[gap] is None else f"{record[gap]:.4f}"
+    return (
+        f"pruning {record['iteration']}/{last}: {record['removed']:.1%} removed, "
+        f"validation F1 {record['f1']:.3f}, {gap} {value}, {record['seconds']:.0f} s"
+    )
+
+
+def _stopped(log: Log, schedule: Schedule, last: int) -> str | None:
+    first, now = log.records[0], log.records[-1]
+    if not _affordable(first, now, schedule):
+        return SPENT
+    if schedule.target is not None and now[schedule.gap] is not None and now[schedule.gap] <= schedule.target:
+        return MET
+    return DONE if now["iteration"] >= last else None
+
+
+def _affordable(first: dict[str, Any], now: dict[str, Any], schedule: Schedule) -> bool:
+    return schedule.budget is None or first["f1"] - now["f1"] <= schedule.budget
+
+
+def _kept(log: Log, schedule: Schedule, stopped: str) -> int:
+    """The iteration with the highest FATE within the budget; 0, unpruned, where none is better."""
+    within = [record for record in log.records if _affordable(log.records[0], record, schedule)]
+    if stopped == MET or schedule.keep == "last":
+        return int(within[-1]["iteration"])
+    trade = {r["iteration"]: r["fate"][schedule.gap] for r in within if r["fate"][schedule.gap] is not None}
+    return max(trade, key=lambda iteration: (trade[iteration], -iteration)) if trade else 0
+
+
+def privileged_group(classifier: Classifier, cohort: Cohort, training: Training, named: str | None) -> tuple[str, str]:
+    """The privileged group (named, or with the highest macro F1 on validation) and the one with the lowest.
+
+    Raises:
+        UsageError: there is no group of that name.
+    """
+    if named is not None and named not in cohort.groups:
+        raise UsageError(Problem(f"there is no group {named!r}", hint=nearest(named, cohort.groups)))
+    f1 = point(predict(classifier, cohort.subset("validation"), training.pixels)).f1_by_group
+    privileged = named or max(f1, key=lambda group: f1[group])
+    others = {group: value for group, value in f1.items() if group != privileged}
+    return privileged, min(others, key=lambda group: others[group])

@@ -1,0 +1,99 @@
+"""Second-order saliency of every prunable weight: what its loss would be felt like, by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equiprune import curvature
+from equiprune.data.cohort import Cohort
+from equiprune.data.loader import batches
+from equiprune.files import write_json
+from equiprune.models.classifier import Classifier
+from equiprune.progress import bar
+from equiprune.pruning.masks import prunable
+from equiprune.training.loop import Training
+
+NAME = "saliency.json"
+BATCH = 32
+SHOWN = 1000
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def sampled(train: Cohort, count: int, seed: int, iteration: int, *, by_group: bool) -> Cohort:
+    """At most `count` random rows, of each group or of all (then all in one group), in manifest order."""
+    generator = np.random.default_rng([seed, iteration])
+    if by_group:
+        pools = [np.flatnonzero(train.group == group) for group in range(len(train.groups))]
+    else:
+        train = replace(train, group=np.zeros(len(train), dtype=np.int64), groups=("all",))
+        pools = [np.arange(len(train))]
+    rows = [generator.choice(pool, min(count, len(pool)), replace=False) for pool in pools]
+    return train.take(np.sort(np.concatenate(rows)))
+
+
+def second_order(
+    model: Classifier, cohort: Cohort, training: Training, *, groups: Sequence[str], biases: bool
+) -> dict[str, dict[str, Tensor]]:
+    """s_i = ½ h_ii θ_i² per group, for every prunable weight (FairPrune Eq. 3; OBD).
+
+    Args:
+        model: in evaluation mode for the while.
+        cohort: the rows the second derivative is averaged over.
+        training: for pixels and device.
+        groups: names, in the order of the cohort's group index.
+        biases: whether biases are prunable.
+
+    Returns:
+        group to parameter name to a tensor shaped like the parameter.
+    """
+    with bar("second derivatives") as progress:
+
+        def counted() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            done = 0
+            for batch in batches(cohort, training.pixels, batch_size=BATCH):
+                yield (batch.image.to(training.device), batch.label.to(training.device), batch.group)
+                done += len(batch.index)
+                progress(done, len(cohort))
+
+        was_training = model.training
+        model.eval()
+        diagonals = curvature.diagonal(
+            model, counted(), groups, loss="cross_entropy" if cohort.task == "multiclass" else "bce"
+        )
+        model.train(was_training)
+    weights = prunable(model, include_bias=biases)
+    return {
+        group: {name: diagonal.pop(name).mul_(weight.detach().square()).mul_(0.5) for name, weight in weights.items()}
+        for group, diagonal in diagonals.items()
+    }
+
+
+def record_saliency(saliency: dict[str, dict[str, Tensor]], folder: Path | None) -> None:
+    """Writes what the report draws: the first layer's saliency by group, and every layer's spread."""
+    if folder is None:
+        return
+    groups = list(saliency)
+    names = list(saliency[groups[0]])
+    first = {group: saliency[group][names[0]].flatten().cpu() for group in groups}
+    index = torch.linspace(0, len(first[groups[0]]) - 1, min(SHOWN, len(first[groups[0]]))).round().long()
+    record = {
+        "parameter": names[0],
+        "groups": groups,
+        "index": index.tolist(),
+        "values": {group: first[group][index].tolist() for group in groups},
+        "layers": [
+            {"name": name, "quantiles": {group: _quantiles(saliency[group][name]) for group in groups}}
+            for name in names
+        ],
+    }
+    write_json(folder / NAME, record)
+
+
+def _quantiles(values: Tensor) -> list[float]:
+    return [float(value) for value in np.quantile(values.detach().cpu().numpy(), QUANTILES)]

@@ -1,0 +1,203 @@
+"""The recipe: data, model and a list of methods, as a checked record read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from equiprune.data.settings import DataSettings
+from equiprune.errors import Problem, UsageError, nearest
+from equiprune.methods import METHODS, OBJECTIVES, Method
+from equiprune.training.settings import TrainingSettings
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class ModelSettings(BaseModel):
+    """The `[model]` section: which network, and which weights it starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str = Field("resnet18", description="vgg11 vgg11_bn resnet18 resnet50 simple_cnn, or my_file.py:factory.")
+    weights: str | None = Field(
+        None, description="A weights file, a run, or a torchvision weights name such as IMAGENET1K_V1."
+    )
+    trained: bool = Field(
+        False, description="The weights are a finished classifier for these classes: it is the baseline."
+    )
+
+
+class Step(BaseModel):
+    """One method of a recipe and the training settings that hold for it alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    method: Method
+    training: TrainingSettings
+
+
+class Recipe(BaseModel):
+    """Everything a run does, in order.
+
+    Example:
+        >>> recipe = Recipe.parse({
+        ...     "data": {"manifest": "m.csv", "label": "dx", "attribute": "sex"},
+        ...     "step": [{"method": "vanilla", "epochs": 3}, {"method": "fairprune", "beta": 0.2}],
+        ... }, "recipe.toml")
+        >>> recipe.step[0].training.epochs, recipe.step[1].method.beta
+        (3, 0.2)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    data: DataSettings
+    model: ModelSettings
+    step: tuple[Step, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a TOML recipe; paths in it are relative to its folder.
+
+        Raises:
+            UsageError: with every wrong key and value, what is allowed and the nearest spelling.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(Problem("there is no such file", file=str(path))) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(Problem(f"not a readable TOML file: {error}", file=str(path))) from None
+        return cls.parse(raw, str(path), folder=path.parent)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str, folder: Path = Path()) -> Self:
+        """Checks a recipe given as nested dicts; `where` is what messages call it."""
+        problems: list[Problem] = []
+        allowed = ("seed", "data", "model", "training", "step")
+        problems += [_unknown(key, allowed, where) for key in raw if key not in allowed]
+        seed = raw.get("seed", 0)
+        if type(seed) is not int or seed < 0:
+            problems.append(Problem("expected a whole number, 0 or more", file=where, column="seed"))
+        data = _checked(DataSettings, raw.get("data"), f"{where} [data]", problems)
+        model = _checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
+        shared = _checked(TrainingSettings, raw.get("training", {}), f"{where} [training]", problems)
+        steps = _steps(raw.get("step"), shared or TrainingSettings(), where, problems)
+        if model is not None and not (model.trained or problems) and steps[0].name not in OBJECTIVES:
+            hint = f"Put one of {', '.join(OBJECTIVES)} before it, or set trained = true under [model] with weights"
+            problems.append(Problem(f"{steps[0].name} needs a trained model", file=f"{where} [[step]] 1", hint=hint))
+        if model is not None and model.trained and model.weights is None:
+            problems.append(Problem("trained = true needs weights", file=f"{where} [model]"))
+        if problems or data is None or model is None:
+            raise UsageError(problems)
+        data = data.model_copy(update={"manifest": str(folder / data.manifest)})
+        return cls(seed=seed, data=data, model=_rooted(model, folder), step=tuple(steps))
+
+
+def _rooted(model: ModelSettings, folder: Path) -> ModelSettings:
+    update = {}
+    if model.weights is not None and (folder / model.weights).exists():
+        update["weights"] = str(folder / model.weights)
+    if ".py:" in model.backbone:
+        update["backbone"] = str(folder / model.backbone)
+    return model.model_copy(update=update)
+
+
+def _steps(raw: object, shared: TrainingSettings, where: str, problems: list[Problem]) -> list[Step]:
+    if not isinstance(raw, list) or not raw:
+        problems.append(Problem("a recipe needs at least one [[step]]", file=where, column="step"))
+        return []
+    found = (_step(step, shared, f"{where} [[step]] {number}", problems) for number, step in enumerate(raw, start=1))
+    return [step for step in found if step is not None]
+
+
+def _step(raw: object, shared: TrainingSettings, where: str, problems: list[Problem]) -> Step | None:
+    if not isinstance(raw, Mapping):
+        problems.append(Problem("expected a [[step]] table", file=where))
+        return None
+    name = raw.get("method")
+    if not isinstance(name, str) or name not in METHODS:
+        hint = nearest(str(name), METHODS) if name is not None else nearest("", METHODS)
+        problems.append(Problem(f"there is no method {name!r}", file=where, column="method", hint=hint))
+        return None
+    own, common = METHODS[name].model_fields, TrainingSettings.model_fields
+    rest = {key: value for key, value in raw.items() if key != "method"}
+    problems += [_unknown(key, (*own, *common), where) for key in rest if key not in own and key not in common]
+    method = _checked(METHODS[name], {k: v for k, v in rest.items() if k in own}, where, problems)
+    override = {key: value for key, value in rest.items() if key in common}
+    training = _checked(TrainingSettings, {**shared.model_dump(), **override}, where, problems)
+    if method is None or training is None:
+        return None
+    return Step(name=name, method=method, training=training)
+
+
+def _checked(record: type[Record], raw: object, where: str, problems: list[Problem]) -> Record | None:
+    if not isinstance(raw, Mapping):
+        problems.append(Problem("this section is missing" if raw is None else "expected a table", file=where))
+        return None
+    try:
+        return record.model_validate(dict(raw))
+    except ValidationError as error:
+        problems += _told(error, record, where)
+        return None
+
+
+def _told(error: ValidationError, record: type[BaseModel], where: str) -> Iterable[Problem]:
+    for fault in error.errors():
+        key = str(fault["loc"][0]) if fault["loc"] else None
+        if fault["type"] == "extra_forbidden" and key is not None:
+            yield _unknown(key, record.model_fields, where)
+            continue
+        text = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] != "missing" and key is not None:
+            text = f"{text[0].lower()}{text[1:]}, not {fault['input']!r}"
+        hint = None
+        if isinstance(fault["input"], list):
+            hint = "A list is a sweep axis: one run takes one value"
+        elif fault["type"] == "literal_error" and isinstance(fault["input"], str):
+            hint = nearest(fault["input"], fault["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        yield Problem(text, file=where, column=key, hint=hint)
+
+
+def _unknown(key: str, allowed: Iterable[str], where: str) -> Problem:
+    return Problem("unknown key", file=where, column=key, hint=nearest(key, allowed))
+
+
+def data_settings(raw: Mapping[str, Any], where: str) -> DataSettings:
+    """The `[data]` section alone, checked.
+
+    Raises:
+        UsageError: with every wrong key and value.
+    """
+    problems: list[Problem] = []
+    data = _checked(DataSettings, raw, where, problems)
+    if data is None:
+        raise UsageError(problems)
+    return data
+
+
+def settings_from(pairs: Iterable[str]) -> dict[str, Any]:
+    """`--set beta=0.33` on the command line, read as a TOML value or else as text.
+
+    Raises:
+        UsageError: there is no `=`.
+
+    Example:
+        >>> settings_from(["beta=0.33", "keep=last"])
+        {'beta': 0.33, 'keep': 'last'}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key.strip():
+            raise UsageError(Problem(f"--set {pair!r} is not KEY=VALUE", hint="For example --set beta=0.33"))
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = value.strip()
+    return found

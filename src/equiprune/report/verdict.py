@@ -1,0 +1,224 @@
+"""The verdict in words, computed from the numbers and claiming no more than they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from equiprune.report.content import Page, StepPage
+from equiprune.report.numbers import (
+    counted,
+    interval,
+    joined,
+    known,
+    measured,
+    noun_of,
+    number,
+    overlap,
+    p_value,
+    signed,
+)
+
+EVIDENCE = "This report describes evidence; it does not show that a model is fair or fit for clinical use."
+LEVEL = 0.05
+FEW = 30
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure of the verdict strip: a question, its answer, and what it rests on."""
+
+    question: str
+    answer: str
+    detail: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the page says first."""
+
+    audited: str
+    cards: tuple[Card, ...]
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def verdict(page: Page) -> Verdict:
+    """What was audited, the gap, whether it is chance, who is worse off, and what mitigation changed."""
+    sentences = [gap_sentence(page.first)]
+    if len(page.steps) > 1:
+        sentences.append(gap_sentence(page.last))
+    sentences.append(worst_sentence(page.last))
+    if len(page.steps) > 1:
+        sentences += changed(page.first, page.last)
+    return Verdict(audited(page), cards(page), tuple(sentences), warnings(page))
+
+
+def audited(page: Page) -> str:
+    """What was audited: images, units, attribute and groups."""
+    audit = page.last.audit
+    unit = page.data.get("unit")
+    units = f" of {counted(audit['n_units'], noun_of(str(unit)))}" if unit and audit.get("n_units") else ""
+    groups = [f"{group} ({audit['by_group'][group]['n']:,})" for group in page.groups]
+    return f"{counted(audit['n'], 'test image')}{units}, compared by {audit['attribute']['name']}: {joined(groups)}."
+
+
+def distinguishable(gap: Mapping[str, Any]) -> bool | None:
+    """Whether a gap this large would be rare were error rates equal; None where the test gives no answer."""
+    found = known(gap.get("p_value"))
+    return None if found is None else found < LEVEL
+
+
+def gap_sentence(step: StepPage) -> str:
+    """The headline gap of one step, with interval, noise floor, p-value and what they mean."""
+    gap = step.audit["gaps"]["eopp1"]
+    named = gap.get("pair") or step.audit["attribute"]["groups"]
+    pair = joined(list(named)) if len(named) == 2 else "the most distant pair of groups"
+    if len(step.audit["attribute"]["groups"]) > 2 and len(named) == 2:
+        pair += ", the most distant pair of groups,"
+    if known(gap.get("value")) is None:
+        return f"{step.name}: the gap in true-positive rate (Eopp1) is not estimable."
+    answer = {
+        True: "The gap is distinguishable from chance.",
+        False: "The gap is not distinguishable from chance: it may be real, but these images do not show it.",
+        None: "Whether it is chance cannot be said here.",
+    }[distinguishable(gap)]
+    return (
+        f"{step.name}: the true-positive rates of {pair} differ by {measured(gap)} on average over classes (Eopp1). "
+        f"Groups with equal error rates would show about {number(gap.get('floor'))} on a sample like this "
+        f"({p_value(gap.get('p_value'))}). {answer}"
+    )
+
+
+def ranked(audit: Mapping[str, Any]) -> list[str]:
+    """The groups whose F1 is known, worst first."""
+    scores = {group: known(row["f1"]["value"]) for group, row in audit["by_group"].items()}
+    return sorted((group for group in scores if scores[group] is not None), key=lambda group: scores[group] or 0.0)
+
+
+def worst_sentence(step: StepPage) -> str:
+    """Who is worse off, and whether the intervals set the groups apart."""
+    order = ranked(step.audit)
+    if len(order) < 2:
+        return f"{step.name}: which group is worse off cannot be said."
+    low, high = (step.audit["by_group"][group]["f1"] for group in (order[0], order[-1]))
+    if low["value"] == high["value"]:
+        return f"{step.name}: no group is worse off by F1; all have {measured(low)}."
+    apart = {
+        True: "; their intervals overlap",
+        False: "; their intervals do not overlap",
+        None: "",
+    }[overlap(low, high)]
+    return (
+        f"{step.name}: {order[0]} is worse off, with the lowest F1, {measured(low)}; "
+        f"{order[-1]} has the highest, {measured(high)}{apart}."
+    )
+
+
+def changed(first: StepPage, last: StepPage) -> list[str]:
+    """What mitigation changed, in F1, gap and FATE, with what the data cannot tell."""
+    sentences = [moved("overall F1", first.audit["overall"]["f1"], last.audit["overall"]["f1"], first, last)]
+    before, after = first.audit["gaps"]["eopp1"], last.audit["gaps"]["eopp1"]
+    sentences.append(moved("Eopp1", before, after, first, last))
+    if all(at_floor(gap) for gap in (before, after)):
+        sentences.append("Both gaps are no larger than what chance alone gives, so neither is evidence of a change.")
+    fate = fate_of(last.audit, "eopp1")
+    if fate is not None:
+        sentences.append(
+            f"FATE on Eopp1 against {first.name} is {signed(fate)}; above zero, the relative gain in fairness "
+            "exceeds the relative loss in F1. It is a point figure without an interval."
+        )
+    return sentences
+
+
+def at_floor(gap: Mapping[str, Any]) -> bool:
+    """Whether a gap is within what equal error rates would show."""
+    value, floor = known(gap.get("value")), known(gap.get("floor"))
+    return value is not None and floor is not None and value <= floor
+
+
+def moved(what: str, before: Mapping[str, Any], after: Mapping[str, Any], first: StepPage, last: StepPage) -> str:
+    """One sentence on how a figure moved between two steps, and whether that may be chance."""
+    old, new = known(before.get("value")), known(after.get("value"))
+    if old is None or new is None:
+        return f"From {first.name} to {last.name}, the change in {what} is not estimable."
+    doubt = {
+        True: "the intervals overlap, so the change may be chance",
+        False: "the intervals do not overlap; this is one training run, and another seed may differ",
+        None: "without intervals this cannot be told from chance",
+    }[overlap(before, after)]
+    went = f"{what} went from {number(old)} to {number(new)} ({signed(new - old)})"
+    return f"From {first.name} to {last.name}, {went}; {doubt}."
+
+
+def fate_of(audit: Mapping[str, Any], gap: str) -> float | None:
+    """FATE against the first step, where the audit has it and it is defined."""
+    found = (audit.get("fate") or {}).get(gap)
+    return known(found.get("value")) if isinstance(found, Mapping) else known(found)
+
+
+def cards(page: Page) -> tuple[Card, ...]:
+    """The questions a reader comes with, each with its answer."""
+    last = page.last.audit
+    gap, f1 = last["gaps"]["eopp1"], last["overall"]["f1"]
+    order = ranked(last)
+    worst = Card("Who is worse off?", "Cannot be said", "F1 is known for fewer than two groups")
+    if len(order) > 1:
+        worst = Card("Who is worse off?", order[0], f"lowest F1, {measured(last['by_group'][order[0]]['f1'])}")
+    chance = distinguishable(gap)
+    strip = (
+        worst,
+        Card("Gap in true-positive rate", number(gap.get("value")), f"Eopp1 {interval(gap)}"),
+        Card(
+            "Distinguishable from chance?",
+            {True: "Yes", False: "No", None: "Cannot be said"}[chance],
+            f"{number(gap.get('floor'))} expected by chance; {p_value(gap.get('p_value'))}",
+            {True: "alert", False: "calm", None: "plain"}[chance],
+        ),
+        Card("Overall F1", number(f1["value"]), f"macro {interval(f1)}"),
+    )
+    return strip if len(page.steps) == 1 else (*strip, _change_card(page))
+
+
+def _change_card(page: Page) -> Card:
+    pairs = [(step.audit["overall"]["f1"], step.audit["gaps"]["eopp1"]) for step in (page.first, page.last)]
+    (f1_before, gap_before), (f1_after, gap_after) = pairs
+    old, new = known(gap_before.get("value")), known(gap_after.get("value"))
+    lost, kept = known(f1_before.get("value")), known(f1_after.get("value"))
+    if old is None or new is None or lost is None or kept is None:
+        return Card(f"Change since {page.first.name}", "Cannot be said", "gap or F1 is not estimable")
+    doubt = "intervals overlap: may be chance" if overlap(gap_before, gap_after) else "intervals do not overlap"
+    return Card(f"Change since {page.first.name}", signed(new - old), f"in Eopp1; {doubt}; F1 {signed(kept - lost)}")
+
+
+def warnings(page: Page) -> tuple[str, ...]:
+    """What a reader must know before leaning on the numbers."""
+    audit = page.last.audit
+    found: list[str] = []
+    for group in page.groups:
+        n = audit["by_group"][group]["n"]
+        if n < FEW:
+            found.append(f"Only {counted(n, 'test image')} of {group}: its figures are little more than anecdotes.")
+    skipped = skipped_classes(audit["gaps"]["eopp1"])
+    if skipped:
+        found.append(
+            f"{skipped:,} {'class' if skipped == 1 else 'classes'} left out of Eopp1: no images in some group."
+        )
+    found += [
+        f"{step.name}: no pruning iteration beat the model before pruning, which was kept as it was."
+        for step in page.steps
+        if step.facts.get("kept_iteration") == 0
+    ]
+    return tuple(map(_sentence, (*found, *(audit.get("notices") or ()), *page.notices)))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def skipped_classes(gap: Mapping[str, Any]) -> int:
+    """How many classes a gap leaves out for want of support."""
+    skipped = gap.get("classes_skipped") or 0
+    return skipped if isinstance(skipped, int) else len(skipped)

@@ -1,0 +1,362 @@
+"""A recipe carried out into a directory: data, training, pruning, predictions, audit, report.
+
+Every file is whole or absent, so a run that was killed at any moment carries on with the same
+command: finished steps are loaded, an unfinished one goes on at its last epoch or iteration.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from equiprune.audit import infer_privileged
+from equiprune.data.cohort import SPLITS, Cohort
+from equiprune.data.manifest import read_manifest
+from equiprune.data.pixels import Pixels, open_pixels
+from equiprune.data.settings import DataSettings
+from equiprune.data.splits import draw_splits
+from equiprune.errors import DataError, ModelError, Problem, UsageError
+from equiprune.files import clear_parts, write_json, write_text
+from equiprune.models.classifier import Classifier
+from equiprune.models.design import Design
+from equiprune.models.factory import source_sha256
+from equiprune.models.load import load_weights
+from equiprune.predict import predict
+from equiprune.progress import bar, say
+from equiprune.recipe import Recipe, Step
+from equiprune.report.from_run import audit_steps, page_of
+from equiprune.report.page import render
+from equiprune.rundir import RunFolder, StepFolder
+from equiprune.training import checkpoint
+from equiprune.training.loop import Training
+
+SCHEMA = "equiprune-run/1"
+PACKAGES = ("equiprune", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a recipe is carried out.
+
+    Args:
+        out: the run's directory.
+        device: "auto", "cpu" or "cuda".
+        cache: where decoded images are kept; by default beside the run, so that runs share them.
+        replicates: bootstrap draws and permutations of the audit.
+        command: what the user typed, for the record.
+    """
+
+    out: Path
+    device: str = "auto"
+    cache: Path | None = None
+    replicates: int = 2000
+    command: str = ""
+
+
+def carry_out(recipe: Recipe, place: Place) -> RunFolder:
+    """Does what a recipe says, or what is left of it, and returns the run's directory.
+
+    Raises:
+        UsageError: the directory holds another run, or another process is at work in it.
+        DataError: the manifest or an image is not usable, or has changed since the run began.
+        ModelError: weights do not fit, or training gave no numbers.
+    """
+    run = RunFolder(place.out)
+    device = chosen_device(place.device)
+    _make_folder(run.path)
+    try:
+        with FileLock(run.path / ".lock", blocking=False):
+            clear_parts(run.path)
+            _refuse_other(run, recipe)
+            if run.complete:
+                say(f"{run.path} is complete already")
+            else:
+                _carry_out(recipe, place, run, device)
+    except Timeout:
+        raise UsageError(Problem("another process is at work in this folder", file=str(run.path))) from None
+    return run
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one.
+
+    Raises:
+        UsageError: CUDA was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError(Problem("there is no CUDA device here", hint="Use --device auto or --device cpu"))
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(Problem(f"cannot be made a folder ({error.strerror})", file=str(path))) from None
+
+
+def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.device) -> None:
+    torch.backends.cudnn.deterministic = True
+    cohort = read_manifest(recipe.data)
+    cache = place.cache or run.path.resolve().parent / "equiprune-cache"
+    total = len(cohort)
+    with bar("decoding images") as progress:
+        cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
+    cohort, drawn = _with_split(cohort, recipe, run)
+    for notice in cohort.notices:
+        say(f"note: {notice}")
+    _record(
+        run,
+        recipe,
+        cohort,
+        {"skipped": {"images": total - len(cohort)} if total > len(cohort) else None, "split": drawn},
+        place,
+        device,
+    )
+    classifier, given = _start(recipe, cohort)
+    classifier.to(device)
+    training = Training(pixels=pixels, device=device, seed=recipe.seed)
+    done: list[StepFolder] = []
+    if given:
+        folder = run.step(0, "given")
+        if not folder.complete:
+            _finish(folder, classifier, cohort, pixels, {"method": "given", "settings": recipe.model.model_dump()})
+        done.append(folder)
+    for number, step in enumerate(recipe.step, start=1):
+        folder = run.step(number, step.name)
+        if folder.complete:
+            classifier = Classifier.load(folder.path, factory=_factory(recipe)).to(device)
+        else:
+            say(f"step {number} of {len(recipe.step)}: {step.name}")
+            classifier = _carry_out_step(step, folder, classifier, cohort, training)
+        done.append(folder)
+    _hand_over(run, done, recipe, place.replicates)
+
+
+def _carry_out_step(
+    step: Step, folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training
+) -> Classifier:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    clear_parts(folder.path)
+    own = Training(training.pixels, step.training, training.device, training.seed, folder.path)
+    result = step.method(classifier, cohort, own)
+    settings = step.method.model_dump(mode="json")
+    if not settings or step.name == "vanilla":
+        settings |= step.training.model_dump(mode="json")
+    _finish(folder, result, cohort, training.pixels, {"method": step.name, "settings": settings})
+    return result
+
+
+def _finish(
+    folder: StepFolder, classifier: Classifier, cohort: Cohort, pixels: Pixels, record: Mapping[str, Any]
+) -> None:
+    classifier.save(folder.path)
+    for split in HELD_OUT:
+        predict(classifier, cohort.subset(split), pixels).write(folder.predictions(split))
+    facts = {
+        **asdict(classifier.facts()),
+        "file_bytes": (folder.path / "model.safetensors").stat().st_size,
+        "seconds": sum(entry["seconds"] for entry in folder.log()),
+        **folder.ending(),
+    }
+    write_json(folder.record, {**record, "facts": facts})
+    checkpoint.clear(folder.path)
+
+
+def _hand_over(run: RunFolder, steps: list[StepFolder], recipe: Recipe, replicates: int) -> None:
+    """Audits every step on test, writes the report, and last of all `audit.json`."""
+    privileged = next((named for step in recipe.step if (named := getattr(step.method, "privileged", None))), None)
+    if privileged is None:
+        privileged = infer_privileged(run.predictions(steps[0], "validation"))
+    say("auditing on the test split")
+    audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
+    write_text(run.report, render(page_of(run, steps, audits)))
+    audits[-1].write(run.audit)
+
+
+def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, str]:
+    """The cohort with its splits: as given, as this run or the run it starts from had them, or drawn."""
+    if run.split.is_file():
+        return cohort.with_split(_looked_up(cohort, run)), "as before"
+    source = None if recipe.model.weights is None else RunFolder(Path(recipe.model.weights))
+    if cohort.split is not None:
+        drawn = "given by the manifest"
+    elif source is not None and source.split.is_file():
+        cohort, drawn = cohort.with_split(_looked_up(cohort, source)), f"taken from {source.path}"
+    else:
+        if recipe.model.trained:
+            say("note: the split is drawn anew; images the given model was trained on may be in its test part")
+        cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, recipe.seed))
+        drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
+    assert cohort.split is not None
+    run.write_split(cohort.image, cohort.split)
+    return cohort, drawn
+
+
+def _looked_up(cohort: Cohort, run: RunFolder) -> np.ndarray[Any, np.dtype[np.str_]]:
+    known = run.read_split()
+    unknown = [
+        Problem("this image is not in that run's split", file=str(run.split), row=int(row), column=str(image))
+        for image, row in zip(cohort.image, cohort.row, strict=True)
+        if image not in known
+    ]
+    if unknown:
+        raise DataError(unknown)
+    return np.array([known[image] for image in cohort.image])
+
+
+def _start(recipe: Recipe, cohort: Cohort) -> tuple[Classifier, bool]:
+    """The classifier the first step gets, and whether it was given as a finished one."""
+    weights, data = recipe.model.weights, recipe.data
+    if weights is not None and (source := _saved(Path(weights))) is not None:
+        classifier = Classifier.load(source, factory=_factory(recipe))
+        _check_fits(classifier.design, cohort, data, str(weights))
+        return classifier, recipe.model.trained
+    design = Design(
+        backbone=recipe.model.backbone,
+        classes=cohort.classes,
+        channels=data.channels,
+        image_size=data.image_size,
+        task=cohort.task,
+        fit=data.fit,
+    )
+    classifier = Classifier.build(design, recipe.seed)
+    if weights is not None:
+        for notice in load_weights(classifier, weights):
+            if recipe.model.trained and "head" in notice.what:
+                raise ModelError(Problem(f"{notice.what}: this is no classifier for these classes", file=weights))
+            say(f"note: {notice}")
+    return classifier, recipe.model.trained
+
+
+def _saved(path: Path) -> Path | None:
+    """The folder of the classifier, where the path is a run (its last step) or such a folder."""
+    if (path / "run.json").is_file():
+        return RunFolder(path).steps()[-1].path
+    return path if (path / "model.json").is_file() else None
+
+
+def _check_fits(design: Design, cohort: Cohort, data: DataSettings, where: str) -> None:
+    wanted = {
+        "classes": (design.classes, cohort.classes),
+        "task": (design.task, cohort.task),
+        "image_size": (design.image_size, data.image_size),
+        "channels": (design.channels, data.channels),
+        "fit": (design.fit, data.fit),
+    }
+    problems = [
+        Problem(f"the model has {key} {model!r}, the data {given!r}", file=where)
+        for key, (model, given) in wanted.items()
+        if model != given
+    ]
+    if problems:
+        raise ModelError(problems)
+
+
+def _factory(recipe: Recipe) -> str | None:
+    return recipe.model.backbone if source_sha256(recipe.model.backbone) else None
+
+
+def _record(
+    run: RunFolder,
+    recipe: Recipe,
+    cohort: Cohort,
+    data: Mapping[str, Any],
+    place: Place,
+    device: torch.device,
+) -> None:
+    """Writes `run.json` when a run begins; when it carries on, checks that the data are still the same."""
+    if run.record.is_file():
+        if run.read()["manifest_sha256"] != cohort.sha256:
+            raise DataError(
+                Problem(
+                    f"the manifest has changed since the run in {run.path} began",
+                    file=recipe.data.manifest,
+                    hint="Start a new run with another --out",
+                )
+            )
+        return
+    splits = {
+        split: {
+            "images": len(part := cohort.subset(split)),
+            "units": None if part.unit is None else len(np.unique(part.unit)),
+            "groups": {
+                name: int((part.group == index).sum()) for index, name in [*enumerate(part.groups), (-1, "unknown")]
+            },
+        }
+        for split in SPLITS
+    }
+    write_json(
+        run.record,
+        {
+            "schema": SCHEMA,
+            "recipe": recipe.model_dump(mode="json"),
+            "manifest_sha256": cohort.sha256,
+            "seed": recipe.seed,
+            "data": {
+                "images": len(cohort),
+                "units": None if cohort.unit is None else len(np.unique(cohort.unit)),
+                "unit": recipe.data.unit,
+                "attribute": cohort.attribute,
+                "task": cohort.task,
+                "classes": list(cohort.classes),
+                "splits": splits,
+                **data,
+            },
+            "notices": [str(notice) for notice in cohort.notices],
+            "environment": {
+                "command": place.command,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "device": torch.cuda.get_device_name(device)
+                if device.type == "cuda"
+                else platform.processor() or "cpu",
+                "threads": torch.get_num_threads(),
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
+        },
+    )
+
+
+def _refuse_other(run: RunFolder, recipe: Recipe) -> None:
+    if not run.record.is_file():
+        others = [path.name for path in run.path.iterdir() if path.name != ".lock"]
+        if others:
+            raise UsageError(
+                Problem(f"holds other files ({others[0]} ...)", file=str(run.path), hint="Choose another --out")
+            )
+        return
+    now, then = _flat(recipe.model_dump(mode="json")), _flat(run.read()["recipe"])
+    changed = [key for key in {**then, **now} if now.get(key) != then.get(key)]
+    if changed:
+        raise UsageError(
+            [
+                Problem(
+                    f"was {then.get(key)!r} when this run began, now {now.get(key)!r}", file=str(run.path), column=key
+                )
+                for key in changed
+            ]
+            + [Problem("a run goes on with its own recipe. Choose another --out for a new one", file=str(run.path))]
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 - nested JSON
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        items = {str(number): inner for number, inner in enumerate(value, start=1)}.items()
+    else:
+        return {prefix: value}
+    return {
+        key: inner for name, part in items for key, inner in _flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }

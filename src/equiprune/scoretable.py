@@ -1,0 +1,257 @@
+"""A table of predictions as columns: CSV or Parquet, read strictly, before it becomes `Predictions`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from numpy.typing import NDArray
+
+from equiprune.data.table import Faults, read_table
+from equiprune.errors import DataError, nearest
+
+SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
+UNIT = "unit"
+PARQUET = (".parquet", ".pq")
+UNCERTAIN = "-1"
+INTERSECTION = " & "
+
+Column = list[str] | NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """The columns that `Predictions` are made of, after the split was chosen.
+
+    Args:
+        row: the line of the file (Parquet: the row, from 1) that each value came from.
+        classes: from the names of the score columns.
+        label: class names, or 0/1/nan per finding.
+        score: as they stand in the file, not yet checked.
+        group: names, "" where the attribute is unknown.
+        groups: all names of the whole file, sorted.
+        unread: what is wrong with a cell that is no number, by (index of the row, column); the value is then inf.
+    """
+
+    row: Int[np.ndarray, " sample"]
+    classes: tuple[str, ...]
+    label: NDArray[Any]
+    score: Float[np.ndarray, "sample class"]
+    group: Shaped[np.ndarray, " sample"]
+    groups: tuple[str, ...]
+    unit: Shaped[np.ndarray, " sample"] | None
+    image: Shaped[np.ndarray, " sample"] | None
+    threshold: Float[np.ndarray, " class"] | None
+    unread: dict[tuple[int, str], str]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    attribute: tuple[str, ...]
+    split: str | None
+    unit: str | None
+    image: str | None
+    label: tuple[str, ...]
+    classes: tuple[str, ...]
+    threshold: tuple[str, ...]
+    multilabel: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        single = [name for name in ("split" if self.split else None, self.unit, self.image) if name]
+        return (*self.attribute, *single, *self.label, *(SCORE + name for name in self.classes), *self.threshold)
+
+
+def read_scores(
+    path: Path, attribute: Sequence[str], split: str | None, unit: str | None, label: str, missing: Sequence[str]
+) -> ScoreTable:
+    """Reads the table; the arguments are those of `Predictions.read`.
+
+    Raises:
+        DataError: the file, a column or a cell cannot be read; all problems at once.
+    """
+    faults = Faults(str(path))
+    header = _header(path, faults)
+    wanted = _wanted(header, tuple(attribute), split, unit, label, faults)
+    row, columns = _load(path, wanted, faults)
+    if faults.problems():
+        raise DataError(faults.problems())
+    kept = np.arange(len(row)) if split is None else np.flatnonzero(np.array(_text(columns["split"])) == split)
+    if not len(kept):
+        faults.add("split", f"no row of the split {split!r}" if len(row) else "the file has no rows", column="split")
+    unread: dict[tuple[int, str], str] = {}
+    groups = _groups([_text(columns[name]) for name in wanted.attribute], frozenset(missing))
+    table = ScoreTable(
+        row=row[kept],
+        classes=wanted.classes,
+        label=_label(columns, wanted, kept, unread),
+        score=np.stack([_floats(columns[SCORE + k], kept, SCORE + k, unread) for k in wanted.classes], axis=1),
+        group=groups[kept],
+        groups=tuple(sorted(set(groups.tolist()) - {""})),
+        unit=_ids(columns, wanted.unit, kept),
+        image=_ids(columns, wanted.image, kept),
+        threshold=_threshold(columns, wanted, kept, unread, faults),
+        unread=unread,
+    )
+    if faults.problems():
+        raise DataError(faults.problems())
+    return table
+
+
+def _header(path: Path, faults: Faults) -> tuple[str, ...]:
+    """The column names, or none where the file is no table (what is wrong is then noted)."""
+    if path.suffix in PARQUET and not path.is_dir():
+        return _parquet_names(path, faults)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            names = tuple(name.strip() for name in next(csv.reader(stream), []))
+    except (OSError, ValueError, csv.Error):
+        names = ()
+    if len(names) < 2:  # no table: the strict reader says why
+        read_table(path, (), faults)
+        if not faults.problems():
+            faults.add("header", "the header has fewer than two columns")
+        raise DataError(faults.problems())
+    return names
+
+
+def _parquet_names(path: Path, faults: Faults) -> tuple[str, ...]:
+    import pyarrow as pa  # heavy, and not needed for CSV
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_schema(path).names)
+    except FileNotFoundError:
+        faults.add("file", "no such file", hint="A relative path counts from the folder you are in")
+    except (OSError, pa.ArrowException) as error:
+        faults.add("file", f"is no readable Parquet file ({str(error).splitlines()[0]})")
+    raise DataError(faults.problems())
+
+
+def _wanted(
+    header: tuple[str, ...],
+    attribute: tuple[str, ...],
+    split: str | None,
+    unit: str | None,
+    label: str,
+    faults: Faults,
+) -> _Wanted:
+    joint = INTERSECTION.join(attribute)
+    single = label in header
+    classes = tuple(name.removeprefix(SCORE) for name in header if name.startswith(SCORE))
+    findings = () if single else tuple(name.removeprefix(LABEL) for name in header if name.startswith(LABEL))
+    wanted = _Wanted(
+        attribute=(joint,) if joint in header else attribute,
+        split=split,
+        unit=UNIT if unit is None and UNIT in header else unit,
+        image=next((name for name in ("image", "id") if name in header), None),
+        label=tuple(LABEL + name for name in classes) if findings else (label,),
+        classes=classes,
+        threshold=tuple(THRESHOLD + name for name in classes if findings and THRESHOLD + name in header),
+        multilabel=bool(findings),
+    )
+    if not classes:
+        hint = "Write one column score_<class> of probabilities per class"
+        faults.add("column", "there is no column of scores", column=SCORE + "*", hint=hint)
+    needed = (*wanted.columns, *(SCORE + name for name in findings))
+    for name in dict.fromkeys(column for column in needed if column not in header):
+        faults.add("column", "there is no such column", column=name, hint=nearest(name, header))
+    return wanted
+
+
+def _load(path: Path, wanted: _Wanted, faults: Faults) -> tuple[Int[np.ndarray, " row"], dict[str, Column]]:
+    if path.suffix in PARQUET:
+        if faults.problems():
+            raise DataError(faults.problems())
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path, columns=list(dict.fromkeys(wanted.columns)))
+        columns: dict[str, Column] = {name: _arrow(table.column(name)) for name in table.column_names}
+        return np.arange(1, table.num_rows + 1), columns
+    text = read_table(path, wanted.columns, faults)
+    if text is None:
+        raise DataError(faults.problems())
+    return np.array(text.row, dtype=np.int64), dict(text.columns)
+
+
+def _arrow(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
+    """Numbers stay numbers (null is nan); anything else is text (null is blank)."""
+    from pyarrow import types
+
+    if any(kind(column.type) for kind in (types.is_integer, types.is_floating, types.is_boolean)):
+        return np.array(column.to_numpy(), dtype=np.float64)
+    return ["" if value is None else str(value).strip() for value in column.to_pylist()]
+
+
+def _text(column: Column) -> list[str]:
+    """A column of numbers as text: nan is blank, a whole number has no point."""
+    if isinstance(column, list):
+        return column
+    return ["" if np.isnan(x) else str(int(x)) if x.is_integer() else repr(x) for x in column.tolist()]
+
+
+def _floats(
+    column: Column, kept: Int[np.ndarray, " n"], name: str, unread: dict[tuple[int, str], str]
+) -> Float[np.ndarray, " n"]:
+    if not isinstance(column, list):
+        return np.asarray(column[kept])
+    cells = [column[i] for i in kept.tolist()]
+    try:
+        return np.array(list(map(float, cells)))
+    except ValueError:
+        return np.array([_float(cell, i, name, unread) for i, cell in enumerate(cells)])
+
+
+def _float(cell: str, index: int, name: str, unread: dict[tuple[int, str], str]) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        unread[index, name] = f"{cell!r} is no number" if cell else "is blank"
+        return np.inf
+
+
+def _label(
+    columns: dict[str, Column], wanted: _Wanted, kept: Int[np.ndarray, " n"], unread: dict[tuple[int, str], str]
+) -> NDArray[Any]:
+    if not wanted.multilabel:
+        names = _text(columns[wanted.label[0]])
+        return np.array([names[i] for i in kept.tolist()])
+    known = {
+        name: ["nan" if cell in ("", UNCERTAIN) else cell for cell in _text(columns[name])] for name in wanted.label
+    }
+    return np.stack([_floats(cells, kept, name, unread) for name, cells in known.items()], axis=1)
+
+
+def _groups(parts: list[list[str]], missing: frozenset[str]) -> Shaped[np.ndarray, " sample"]:
+    unknown = missing | {""}
+    joined = ["" if unknown & set(values) else INTERSECTION.join(values) for values in zip(*parts, strict=True)]
+    return np.array(joined, dtype=np.str_)
+
+
+def _ids(
+    columns: dict[str, Column], name: str | None, kept: Int[np.ndarray, " n"]
+) -> Shaped[np.ndarray, " sample"] | None:
+    return None if name is None else np.array(_text(columns[name]), dtype=np.str_)[kept]
+
+
+def _threshold(
+    columns: dict[str, Column],
+    wanted: _Wanted,
+    kept: Int[np.ndarray, " n"],
+    unread: dict[tuple[int, str], str],
+    faults: Faults,
+) -> Float[np.ndarray, " class"] | None:
+    if not wanted.threshold:
+        return None
+    found = [_floats(columns[name], kept, name, unread) for name in wanted.threshold]
+    for name, values in zip(wanted.threshold, found, strict=True):
+        if len(set(values.tolist())) > 1:
+            faults.add("threshold", "the threshold of a finding must be one number", column=name)
+    if len(found) < len(wanted.classes):
+        faults.add("threshold", "give a threshold for every finding or for none", column=wanted.threshold[0])
+    return np.array([values[0] if len(values) else 0.5 for values in found])

@@ -1,0 +1,198 @@
+"""The one training loop. A method hands it a loss; everything else is the same for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from equiprune.audit import point
+from equiprune.data.augment import Augment
+from equiprune.data.cohort import Cohort
+from equiprune.data.loader import Batch, batches
+from equiprune.data.pixels import Pixels
+from equiprune.errors import ModelError, Problem
+from equiprune.models.classifier import Classifier
+from equiprune.predict import predict
+from equiprune.progress import bar, say
+from equiprune.training.checkpoint import Best, Progress, restore, store
+from equiprune.training.log import Log
+from equiprune.training.settings import TrainingSettings
+
+AUGMENT = {"paper": Augment(), "flips": Augment(rotate=0.0, scale=(1.0, 1.0), auto=False), "none": None}
+MOMENTUM = 0.9
+CPU = torch.device("cpu")
+
+Loss = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a method works with besides the model and the cohort.
+
+    Args:
+        pixels: the decoded images.
+        settings: optimiser, schedule, augmentation, stopping.
+        device: where to compute.
+        seed: of everything drawn at random.
+        folder: where checkpoints and the log go, so that work resumes; None keeps all in memory.
+    """
+
+    pixels: Pixels
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    device: torch.device = CPU
+    seed: int = 0
+    folder: Path | None = None
+
+
+def task_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy; for multi-label targets binary cross-entropy, unknown (nan) labels left out.
+
+    Args:
+        logits: (sample, class).
+        label: class indices (sample,), or 0 / 1 / nan (sample, class).
+
+    Returns:
+        The mean over samples, or over known labels (0 where none is known).
+
+    Example:
+        >>> round(task_loss(torch.zeros(1, 2), torch.tensor([[1.0, float("nan")]])).item(), 4)
+        0.6931
+    """
+    if label.ndim == 1:
+        return functional.cross_entropy(logits, label)
+    known = label.isfinite()
+    each = functional.binary_cross_entropy_with_logits(logits, label.nan_to_num(0.0), reduction="none")
+    return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) -> Classifier:
+    """Trains the classifier in place and leaves it at its best epoch.
+
+    The best epoch is the first with the highest macro F1 on the validation split. Weights that a
+    mask holds at zero stay there. With a folder, an interrupted run carries on at the last
+    finished epoch, and ends, for the same seed, threads and device, in the same bits.
+
+    Args:
+        classifier: on `training.device`.
+        cohort: with splits "train" and "validation".
+        training: see `Training`.
+        loss: from a batch on the device to a scalar.
+
+    Raises:
+        ModelError: the loss is no longer a number; names epoch and step.
+    """
+    settings = training.settings
+    train, validation = cohort.subset("train"), cohort.subset("validation")
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(classifier.parameters(), settings)
+    log, best = Log(training.folder), Best(classifier, training.folder)
+    progress = restore(training.folder, classifier, optimizer)
+    log.keep(progress.epoch)
+    for epoch in range(progress.epoch, settings.epochs):
+        if settings.patience is not None and epoch - progress.best_epoch > settings.patience:
+            break
+        started = time.monotonic()
+        mean_loss = _one_epoch(classifier, train, training, optimizer, loss, epoch)
+        seconds = time.monotonic() - started
+        figures = point(predict(classifier, validation, training.pixels))
+        better = figures.f1 > progress.best_f1
+        if better:
+            best.keep()
+        progress = Progress(
+            epoch=epoch + 1,
+            best_epoch=epoch if better else progress.best_epoch,
+            best_f1=figures.f1 if better else progress.best_f1,
+        )
+        log.add(
+            {
+                "epoch": epoch + 1,
+                "loss": mean_loss,
+                "learning_rate": settings.learning_rate_at(epoch),
+                "seconds": seconds,
+                "images_per_second": len(train) / seconds,
+                "f1": figures.f1,
+                "accuracy": figures.accuracy,
+                "best": better,
+            }
+        )
+        store(training.folder, classifier, optimizer, progress)
+        say(
+            f"epoch {epoch + 1}/{settings.epochs}: loss {mean_loss:.3f}, validation F1 {figures.f1:.3f}"
+            f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
+        )
+    best.recall()
+    return classifier
+
+
+def _one_epoch(
+    classifier: Classifier,
+    train: Cohort,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    epoch: int,
+) -> float:
+    settings = training.settings
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate_at(epoch)
+    # Every epoch starts from its own seed, so a resumed run needs no generator state.
+    torch.manual_seed(training.seed * 1_000_003 + epoch)
+    classifier.train()
+    loader = batches(
+        train,
+        training.pixels,
+        batch_size=settings.batch_size,
+        seed=training.seed,
+        epoch=epoch,
+        augment=AUGMENT[settings.augment],
+        balanced=settings.balanced,
+        workers=settings.workers,
+    )
+    losses: list[Tensor] = []
+    sizes: list[int] = []
+    with bar(f"epoch {epoch + 1}/{settings.epochs}") as progress:
+        for batch in loader:
+            moved = Batch(*(part.to(training.device, non_blocking=True) for part in batch))
+            with torch.autocast(training.device.type, torch.bfloat16, enabled=_half(settings, training.device)):
+                value = loss(moved)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            classifier.apply_masks()
+            losses.append(value.detach())
+            sizes.append(len(batch.index))
+            progress(sum(sizes), len(train))
+    return _mean(torch.stack(losses).double().cpu(), sizes, epoch)
+
+
+def _mean(losses: Tensor, sizes: list[int], epoch: int) -> float:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise ModelError(
+            Problem(
+                f"the loss is {losses[bad[0, 0]].item()} in epoch {epoch + 1}, step {int(bad[0, 0]) + 1}",
+                hint="Try a lower learning_rate",
+            )
+        )
+    weight = torch.tensor(sizes, dtype=torch.float64)
+    return float((losses * weight).sum() / weight.sum())
+
+
+def _half(settings: TrainingSettings, device: torch.device) -> bool:
+    return settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+
+
+def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=rate, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(trained, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from equiprune.report.page import Page, StepPage
+
+HOSTILE = (
+    "<script>document.documentElement.dataset.error='ran'</script>",
+    "</script><script>document.documentElement.dataset.error='ran'</script>",
+    '"><img src=x onerror="document.documentElement.dataset.error=1">',
+    "' onmouseover='alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "<b>bold</b><br><a href='javascript:alert(1)'>link</a>",
+    "<!-- comment --><style>*{display:none}</style>",
+    "&lt;i&gt;&amp;nbsp;&#60;",
+    "$\\frac{1}{2}$",
+    "%{x} ${y} `z`",
+    "naïve 皮膚 \u202egnp.exe \ud800",
+    "]]></title></style></textarea>",
+    "constructor",
+    "__proto__",
+    "ink",
+    "2019-01-01",
+    "-5",
+    "a" * 300,
+    "\x00\x07\t\n",
+    "data:text/html,<svg onload=alert(1)>",
+)
+
+
+def estimate(value: float | None, half: float = 0.05) -> dict[str, float | None]:
+    return (
+        {"value": None, "low": None, "high": None}
+        if value is None
+        else {"value": value, "low": max(0.0, value - half), "high": value + half}
+    )
+
+
+def gap(value: float, floor: float, p: float) -> dict[str, Any]:
+    return {**estimate(value, 0.03), "floor": floor, "p_value": p, "classes_used": 7, "classes_skipped": 1}
+
+
+def handmade_audit(groups: Sequence[str], classes: Sequence[str], shift: float) -> dict[str, Any]:
+    """An audit.json by the contract's shape, with an undefined value in it."""
+    names = ("accuracy", "precision", "recall", "f1", "auroc", "ece", "brier")
+    by_group = {
+        group: {
+            "n": 400 + 300 * at,
+            "n_units": 300,
+            **{name: estimate(0.5 + shift + 0.06 * at + 0.02 * k) for k, name in enumerate(names)},
+        }
+        for at, group in enumerate(groups)
+    }
+    by_group[groups[0]]["auroc"] = estimate(None)
+    gaps = ("eopp0", "eopp1", "eodd", "tpr", "fpr", "ppv", "fnr", "f1", "auroc")
+    rates = ("tpr", "fpr", "ppv", "fnr")
+    p_value = 0.004 if shift == 0 else 0.2
+    eopp0, other = gap(0.0132, 0.01, p_value), gap(0.12 - 2 * shift, 0.06, p_value)
+    return {
+        "schema": 1,
+        "task": "multiclass",
+        "n": 1132,
+        "n_units": 800,
+        "classes": list(classes),
+        "attribute": {"name": "sex", "groups": list(groups), "privileged": groups[-1], "unknown": 32},
+        "overall": {name: estimate(0.53 + shift + 0.02 * k, 0.03) for k, name in enumerate(names)},
+        "by_group": by_group,
+        "gaps": {name: eopp0 if name == "eopp0" else other for name in gaps},
+        "by_class": [
+            {"class": label, "group": group, "n": 40, **{rate: estimate(0.4 + 0.01 * k) for rate in rates}}
+            for k, label in enumerate(classes)
+            for group in groups
+        ],
+        "conventions": {"eodd": "half_mean", "zero_support": "skip", "interval": "95 % bootstrap", "replicates": 2000},
+        "fate": {"eopp0": None, "eopp1": 0.21, "eodd": -0.03} if shift else None,
+    }  # fmt: skip
+
+
+def training_log() -> list[dict[str, Any]]:
+    return [
+        {"epoch": e, "loss": 1.9 / e**0.5, "learning_rate": 1e-3, "seconds": 3.1, "images_per_second": 250.0,
+         "f1": 0.5 - 0.3 / e, "accuracy": 0.7 - 0.3 / e, "best": e == 9}
+        for e in range(1, 11)
+    ]  # fmt: skip
+
+
+def pruning_log(groups: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"iteration": i, "removed": 0.05 * i, "f1": 0.55 - 0.004 * i * i, "accuracy": 0.6 - 0.005 * i,
+         "f1_by_group": {group: 0.5 + 0.05 * at - 0.005 * i for at, group in enumerate(groups)},
+         "eopp0": 0.013 - 0.001 * i, "eopp1": 0.12 - 0.01 * i, "eodd": 0.07 - 0.004 * i,
+         "fate": {"eopp0": None, "eopp1": 0.03 * i, "eodd": 0.02 * i}, "seconds": 4.0}
+        for i in range(8)
+    ]  # fmt: skip
+
+
+def saliency(groups: Sequence[str], layers: Sequence[str]) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    shape = random.lognormal(-9, 2, 600)
+    values = {group: (shape * random.lognormal(0.3 * at, 0.6, 600)).tolist() for at, group in enumerate(groups)}
+    values[groups[0]][3] = 0.0
+    quantiles = [
+        {
+            "name": name,
+            "quantiles": {
+                g: (np.array([0.0, 1e-9, 3e-8, 4e-7, 9e-6]) * (1 + at + k)).tolist() for at, g in enumerate(groups)
+            },
+        }
+        for k, name in enumerate(layers)
+    ]
+    return {
+        "parameter": layers[0],
+        "groups": list(groups),
+        "index": list(range(600)),
+        "values": values,
+        "layers": quantiles,
+    }
+
+
+def made(groups: Sequence[str], classes: Sequence[str], text: Callable[[str], str] = str) -> Page:
+    """A page of two steps; `text` stands in for every other text a user can choose."""
+    facts: dict[str, Any] = {
+        "parameters": 11_200_000, "prunable": 11_100_000, "zeros": 0, "file_bytes": 44_800_000, "seconds": 812.3,
+        "privileged": groups[-1], "unprivileged": groups[0], "kept_iteration": None, "stopped": None,
+    }  # fmt: skip
+    split = {"images": 1132, "units": 800, "groups": {**dict.fromkeys(groups, 500), "unknown": 32}}
+    layers = [f"network.layer{i}.conv.weight" for i in range(6)]
+    return Page(
+        title=text("Skin lesions, vanilla against FairPrune"),
+        data={
+            "manifest": text("manifest.csv"), "sha256": "0" * 64, "images": 5660, "units": 4000,
+            "unit": text("patient_id"),
+            "attribute": "sex", "task": "multiclass", "image_size": 64, "classes": list(classes),
+            "skipped": {groups[0]: 2},
+            "splits": {"train": split, "validation": split, "test": split},
+        },
+        environment={"seed": 0, "threads": 2, "device": "cpu", "versions": {"torch": "2.15"},
+                     "command": text("equiprune run r.toml")},
+        steps=(
+            StepPage(
+                text("01-vanilla"), "vanilla", {"epochs": 10, "note": text("x")}, handmade_audit(groups, classes, 0.0),
+                training_log(), None, facts,
+            ),
+            StepPage(
+                text("02-fairprune"), "fairprune", {"beta": 0.33, "ratio": 0.35}, handmade_audit(groups, classes, 0.02),
+                pruning_log(groups), saliency(groups, [text(layer) for layer in layers]),
+                facts | {"zeros": 2_775_000, "kept_iteration": 5, "stopped": "ratio reached"},
+            ),
+        ),
+        notices=(text("2 rows have no label"),),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def page() -> Page:
+    return made(("female", "male"), ("melanoma", "naevus", "basal cell carcinoma"))
+
+
+@pytest.fixture(scope="session")
+def hostile_page() -> Page:
+    """Every text a user can choose is out to break the page."""
+    return made(HOSTILE[:10], HOSTILE, lambda plain: f"{plain} {' '.join(HOSTILE[:13])}")
+
+
+@pytest.fixture(scope="session")
+def make_page() -> Callable[..., Page]:
+    return made
+
+
+@pytest.fixture(scope="session")
+def palette() -> Mapping[str, Mapping[str, str]]:
+    from equiprune.report.draw import PALETTE
+
+    return PALETTE

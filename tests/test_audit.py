@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from equiprune.audit import Audit, audit, infer_privileged, point
+from equiprune.errors import DataError, UsageError
+from equiprune.predictions import Predictions
+
+
+def simulated(
+    n: int = 1200,
+    classes: int = 5,
+    groups: int = 2,
+    *,
+    unfair: float = 0.0,
+    units: int = 0,
+    seed: int = 0,
+) -> Predictions:
+    """The last group's signal is weaker by `unfair`."""
+    rng = np.random.default_rng(seed)
+    unit = rng.integers(0, units, n) if units else np.arange(n)
+    group = unit % groups
+    label = rng.choice(classes, n, p=rng.dirichlet(np.full(classes, 5.0)))
+    signal = 1.5 - unfair * (group == groups - 1)
+    logits = rng.normal(size=(n, classes)) + signal[:, None] * (label[:, None] == np.arange(classes))
+    score = np.exp(logits)
+    names, kinds = [f"c{k}" for k in range(classes)], [f"g{g}" for g in range(groups)]
+    ids = unit.astype(str) if units else None
+    return Predictions(label, score / score.sum(axis=1, keepdims=True), group, names, kinds, "site", unit=ids)
+
+
+def findings(n: int = 600) -> Predictions:
+    rng = np.random.default_rng(4)
+    label = (rng.random((n, 3)) < 0.3).astype(float)
+    score = np.clip(0.4 * label + 0.6 * rng.random((n, 3)), 0, 1)
+    label[rng.random((n, 3)) < 0.1] = np.nan
+    return Predictions(label, score, rng.integers(0, 2, n), ["effusion", "edema", "nodule"], ["f", "m"], "sex")
+
+
+def test_audit_json_has_the_form_of_the_contract(tmp_path: Path) -> None:
+    p = simulated(units=300)
+    p = Predictions(p.label, p.score, np.where(np.arange(1200) < 7, -1, p.group), p.classes, p.groups, "site", p.unit)
+    found = audit(p, replicates=200)
+    content = found.to_dict()
+    assert content == found.model_dump(mode="json")
+    assert list(content)[:10] == [
+        "schema", "task", "n", "n_units", "classes", "attribute", "overall", "by_group", "gaps", "by_class",
+    ]  # fmt: skip
+    assert (content["schema"], content["task"], content["n"]) == ("equiprune-audit/1", "multiclass", 1200)
+    assert content["n_units"] == len(set(p.unit.tolist() if p.unit is not None else []))
+    assert set(content["attribute"]) == {"name", "groups", "privileged", "unknown"}
+    assert content["attribute"]["unknown"] == 7
+    metrics = {"accuracy", "precision", "recall", "f1", "auroc", "ece", "brier"}
+    assert set(content["overall"]) == metrics
+    assert set(content["by_group"]["g0"]) == {"n", "n_units", *metrics}
+    assert sum(group["n"] for group in content["by_group"].values()) == 1200 - 7
+    assert list(content["gaps"]) == ["eopp0", "eopp1", "eodd", "tpr", "fpr", "ppv", "fnr", "f1", "auroc"]
+    needed = {"value", "low", "high", "floor", "p_value", "classes_used", "classes_skipped"}
+    assert all(needed <= set(gap) for gap in content["gaps"].values())
+    assert len(content["by_class"]) == 10
+    assert set(content["by_class"][0]) == {"class", "group", "n", "tpr", "fpr", "ppv", "fnr"}
+    assert {"eodd", "zero_support", "average", "interval", "replicates", "seed"} <= set(content["conventions"])
+    found.write(tmp_path / "audit.json")
+    assert Audit.read(tmp_path / "audit.json") == found
+    assert json.loads((tmp_path / "audit.json").read_text()) == content
+
+
+@pytest.mark.parametrize("p", [simulated(unfair=0.8), simulated(units=200), simulated(groups=4), findings()])
+def test_every_interval_holds_its_value(p: Predictions) -> None:
+    content = audit(p, replicates=200).to_dict()
+    figures = [*content["overall"].values(), *content["gaps"].values()]
+    for row in (*content["by_group"].values(), *content["by_class"]):
+        figures += [figure for figure in row.values() if isinstance(figure, dict)]
+    assert len(figures) > 40
+    for figure in figures:
+        assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_values_agree_with_scikit_learn() -> None:
+    p = simulated(unfair=0.5)
+    found = audit(p, replicates=20)
+    assert found.overall["f1"].value == pytest.approx(sk.f1_score(p.label, p.predicted, average="macro"), abs=1e-12)
+    rows = p.group == 1
+    expected = sk.roc_auc_score(p.label[rows], p.score[rows], multi_class="ovr")
+    assert found.by_group["g1"].auroc.value == pytest.approx(expected, abs=1e-12)
+    other = sk.roc_auc_score(p.label[~rows], p.score[~rows], multi_class="ovr")
+    assert found.gaps["auroc"].value == pytest.approx(abs(expected - other), abs=1e-12)
+    recall = [sk.recall_score(p.label[r], p.predicted[r], average=None) for r in (rows, ~rows)]
+    assert found.gaps["eopp1"].value == pytest.approx(np.abs(recall[0] - recall[1]).mean(), abs=1e-12)
+    assert found.gaps["tpr"].value == found.gaps["fnr"].value == found.gaps["eopp1"].value
+    assert found.gaps["tpr"].signed == pytest.approx((recall[1] - recall[0]).mean())
+    assert found.gaps["fnr"].signed == pytest.approx(-found.gaps["tpr"].signed if found.gaps["tpr"].signed else 0)
+
+
+def test_the_same_seed_gives_the_same_audit_and_another_seed_another() -> None:
+    p = simulated()
+    first, again, other = (audit(p, replicates=100, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.gaps["eopp1"].floor != other.gaps["eopp1"].floor
+    assert first.gaps["eopp1"].value == other.gaps["eopp1"].value
+
+
+def test_a_planted_gap_is_found_and_no_gap_is_not() -> None:
+    unfair, fair = audit(simulated(unfair=1.2)), audit(simulated(seed=3))
+    for name in ("eopp1", "eodd", "f1", "auroc"):
+        assert unfair.gaps[name].p_value == pytest.approx(1 / 2001)
+        assert (unfair.gaps[name].low or 0) > 0
+        assert (fair.gaps[name].p_value or 0) > 0.05
+        assert fair.gaps[name].low == 0
+    assert unfair.attribute.privileged == "g0"
+
+
+def test_the_floor_of_fair_data_is_its_mean_gap() -> None:
+    each = [audit(simulated(400, seed=seed), replicates=200).gaps for seed in range(60)]
+    for name in ("eopp0", "eopp1", "eodd", "f1", "auroc"):
+        values = np.array([found[name].value for found in each])
+        floors = np.array([found[name].floor for found in each])
+        assert floors.mean() == pytest.approx(values.mean(), abs=4 * values.std() / math.sqrt(60)), name
+        p_values = np.array([found[name].p_value for found in each])
+        assert 0.3 < p_values.mean() < 0.7
+
+
+def test_group_order_and_names_change_nothing() -> None:
+    p = simulated(unfair=0.4, groups=3)
+    q = Predictions(p.label, p.score, 2 - p.group, p.classes, p.groups[::-1])
+    first, second = audit(p, replicates=50), audit(q, replicates=50)
+    for name, gap in first.gaps.items():
+        assert gap.value == pytest.approx(second.gaps[name].value, abs=1e-12)
+        assert set(gap.pair or ()) == set(second.gaps[name].pair or ())
+    for name in p.groups:
+        assert first.by_group[name].f1.value == pytest.approx(second.by_group[name].f1.value, abs=1e-12)
+    assert first.attribute.privileged == second.attribute.privileged
+
+
+def test_a_perfect_classifier_is_perfectly_fair() -> None:
+    label = np.arange(200) % 4
+    p = Predictions(label, np.eye(4)[label], np.arange(200) // 100, list("abcd"), ["f", "m"])
+    found = audit(p, replicates=50)
+    assert [gap.value for gap in found.gaps.values()] == [0] * 9
+    assert {gap.p_value for gap in found.gaps.values()} == {1.0}
+    assert found.overall["auroc"].value == found.overall["accuracy"].value == 1
+    assert found.overall["brier"].value == found.overall["ece"].value == 0
+    assert (found.overall["accuracy"].low or 1) < 1  # Wilson: 200 of 200 is not certainty
+
+
+def test_a_class_without_rows_in_a_group_is_skipped_named_and_never_zero() -> None:
+    p = simulated(400, 3)
+    kept = ~((p.group == 1) & (p.label == 2))
+    found = audit(p.take(kept), replicates=50)
+    assert (found.gaps["eopp1"].classes_used, found.gaps["eopp1"].classes_skipped) == (2, 1)
+    assert found.gaps["auroc"].classes_skipped == 1
+    row = next(row for row in found.by_class if (row.class_, row.group) == ("c2", "g1"))
+    assert (row.n, row.tpr.value, row.tpr.low) == (0, None, None)
+    assert any("'g1' has no row of 'c2'" in notice for notice in found.notices)
+    zero = audit(p.take(kept), replicates=50, zero_support="as_zero")
+    assert (zero.gaps["eopp1"].value or 0) > (found.gaps["eopp1"].value or 0)
+    assert zero.gaps["eopp1"].classes_skipped == 0
+    assert zero.gaps["tpr"].value == found.gaps["tpr"].value
+
+
+def test_a_group_without_rows_is_null_and_the_others_are_compared() -> None:
+    p = simulated(300, 3)
+    found = audit(Predictions(p.label, p.score, p.group, p.classes, ["g0", "g1", "x"]), replicates=30)
+    assert found.by_group["x"].n == 0
+    assert found.by_group["x"].f1.value is None
+    assert found.gaps["eopp1"].pair == ("g0", "g1")
+    assert all(gap.value is not None and gap.floor is not None for gap in found.gaps.values())
+    assert any("'x' has no rows" in notice for notice in found.notices)
+
+
+def test_few_rows_units_across_groups_and_repeated_images_are_told() -> None:
+    p = simulated(60, 5, units=20)
+    crossed = Predictions(
+        p.label, p.score, np.arange(60) % 2, p.classes, p.groups, unit=p.unit, image=np.arange(60) // 2
+    )
+    text = " ".join(audit(crossed, replicates=20).notices)
+    assert "fewer than 10 rows of" in text
+    assert "units have rows in more than one group" in text
+    assert "30 rows repeat the id" in text
+
+
+def test_units_that_are_copies_widen_the_intervals() -> None:
+    p = simulated(300, 3, unfair=0.5)
+    times = 4
+    copies = p.take(np.repeat(np.arange(300), times))
+    naive = audit(copies, replicates=400)
+    ids = np.repeat(np.arange(300), times).astype(str)
+    by_unit = audit(Predictions(copies.label, copies.score, copies.group, p.classes, p.groups, unit=ids))
+    plain = audit(p, replicates=400)
+
+    def width(found: Audit, name: str) -> float:
+        return (found.overall[name].high or 0) - (found.overall[name].low or 0)
+
+    for name in ("f1", "auroc", "brier"):
+        assert width(by_unit, name) == pytest.approx(width(plain, name), rel=0.2)
+        assert width(naive, name) < 0.65 * width(plain, name)
+    assert by_unit.gaps["eopp1"].floor == pytest.approx(plain.gaps["eopp1"].floor, rel=0.1)
+    first, second = by_unit.by_class[0].tpr, plain.by_class[0].tpr
+    assert first.low == pytest.approx(second.low)
+    assert first.high == pytest.approx(second.high)
+
+
+def test_multilabel_audit_masks_the_unknown() -> None:
+    p = findings()
+    found = audit(p, replicates=200)
+    assert found.task == "multilabel"
+    assert found.by_class[0].n == int((p.label[p.group == 0, 0] == 1).sum())
+    tpr = [
+        [p.predicted[(p.group == g) & (p.label[:, k] == 1), k].mean() for k in range(3)] for g in range(2)
+    ]  # fmt: skip
+    assert found.gaps["tpr"].value == pytest.approx(np.abs(np.array(tpr[0]) - tpr[1]).mean())
+    assert found.gaps["auroc"].floor is not None
+    assert all((gap.p_value or 0) > 0.01 for gap in found.gaps.values())
+
+
+def test_point_and_audit_agree() -> None:
+    p = simulated(unfair=0.7, groups=3)
+    found, figures = audit(p, replicates=10, eodd="sum"), point(p, eodd="sum")
+    for name in ("eopp0", "eopp1", "eodd"):
+        assert getattr(figures, name) == found.gaps[name].value
+    assert figures.f1 == found.overall["f1"].value
+    assert figures.accuracy == found.overall["accuracy"].value
+    assert figures.f1_by_group == {name: row.f1.value for name, row in found.by_group.items()}
+    assert figures.worst_group_f1 == min(figures.f1_by_group.values())
+    assert infer_privileged(p) == max(figures.f1_by_group, key=lambda name: figures.f1_by_group[name])
+
+
+def test_point_is_quick_enough_for_a_pruning_loop() -> None:
+    p = simulated(2500, 8)
+    best = math.inf
+    for _ in range(20):
+        start = time.perf_counter()
+        point(p)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.005
+
+
+def test_the_privileged_group_can_be_named() -> None:
+    p = simulated(unfair=0.5)
+    found = audit(p, privileged="g1", replicates=10)
+    assert found.attribute.privileged == "g1"
+    assert found.gaps["tpr"].signed == pytest.approx(-(audit(p, replicates=10).gaps["tpr"].signed or 0))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"privileged": "g8"}, "Allowed: 'g0', 'g1'"),
+        ({"eodd": "half"}, "'half_mean'"),
+        ({"zero_support": "zero"}, "'as_zero'"),
+        ({"replicates": 0}, "at least 1"),
+    ],
+)
+def test_wrong_options_name_what_is_allowed(options: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        audit(simulated(50, 2), **options)  # type: ignore[arg-type]
+
+
+def test_one_group_and_one_class_are_refused_together() -> None:
+    p = Predictions([0] * 6, [[0.5, 0.5]] * 6, [0] * 6, ["a", "b"], ["f", "m"], "sex")
+    with pytest.raises(DataError) as caught:
+        audit(p)
+    assert len(caught.value.problems) == 2
+    assert "column 'sex'" in str(caught.value)
+    assert "'f'" in str(caught.value)
+    assert "every row is of the class 'a'" in str(caught.value)
+
+
+def test_an_attribute_that_is_an_id_is_refused() -> None:
+    p = simulated(200, 2, groups=100)
+    with pytest.raises(DataError, match="100 groups are more than 64"):
+        audit(p)
+
+
+def test_infer_privileged_needs_a_known_group() -> None:
+    with pytest.raises(DataError, match="no row has a known group"):
+        infer_privileged(Predictions([0, 1], [[1, 0], [0, 1]], [-1, -1], ["a", "b"], ["f", "m"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "is no JSON"), ('{"schema": "x"}', "Field required"), (None, "cannot be read")]
+)
+def test_a_damaged_audit_file_is_told(content: str | None, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=told):
+        Audit.read(path)
+
+
+def test_importing_the_audit_imports_nothing_heavy() -> None:
+    heavy = "torch,sklearn,scipy.stats,pandas,pyarrow,plotly"
+    code = f"import sys, equiprune.audit; sys.exit(' '.join(m for m in '{heavy}'.split(',') if m in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
