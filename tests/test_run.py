@@ -68,7 +68,7 @@ def test_a_run_holds_what_the_contract_says(finished: RunFolder) -> None:
     assert record["environment"]["threads"] >= 1
     assert record["manifest_sha256"] == sha256(Path(record["recipe"]["data"]["manifest"]))
     assert Audit.read(finished.audit).to_dict()["fate"]["baseline"] == "01-vanilla"
-    assert finished.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert finished.report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_no_patient_is_in_two_splits(finished: RunFolder, lesions: Path) -> None:

@@ -232,7 +232,7 @@ def _estimate(found: _Found, name: str, group: int | None = None) -> Estimate:
         counts = found.counts.pooled() if group is None else found.counts
         low, high = wilson(counts.tp.sum(axis=-1), counts.positive.sum(axis=-1))
         return _proportion(float(value), float(low[group or 0]), float(high[group or 0]))
-    return _proportion(float(value), *interval(float(value), drawn, 0, 2 if name.endswith("brier") else 1))
+    return _proportion(float(value), *interval(float(value), drawn, 0.0, 2.0 if name.endswith("brier") else 1.0))
 
 
 def _proportion(value: float, low: float, high: float) -> Estimate:
@@ -251,8 +251,8 @@ def _group(predictions: Predictions, found: _Found, g: int) -> GroupFigures:
 
 def _gap(name: str, predictions: Predictions, groups: Counts, found: _Found, privileged: str) -> Gap:
     value = float(found.value[f"gaps.{name}"])
-    top = np.inf if name == "eodd" and found.policy.eodd != "half_mean" else 1
-    low, high = interval(value, found.drawn[f"gaps.{name}"], 0, top)
+    top = np.inf if name == "eodd" and found.policy.eodd != "half_mean" else 1.0
+    low, high = interval(value, found.drawn[f"gaps.{name}"], 0.0, top)
     floor, p_value = chance(value, found.null[f"gaps.{name}"])
     pair = _worst_pair(name, groups, found)
     used = 0 if pair is None else int(_compared(name, groups, pair, found).sum())

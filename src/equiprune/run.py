@@ -7,7 +7,7 @@ command: finished steps are loaded, an unfinished one goes on at its last epoch 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -113,8 +113,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
     cohort, drawn = _with_split(cohort, recipe, run)
-    for notice in cohort.notices:
-        say(f"note: {notice}")
+    _tell(cohort.notices)
     _record(
         run,
         recipe,
@@ -220,6 +219,7 @@ def _start(recipe: Recipe, cohort: Cohort) -> tuple[Classifier, bool]:
     weights, data = recipe.model.weights, recipe.data
     if weights is not None and (source := _saved(Path(weights))) is not None:
         classifier = Classifier.load(source, factory=_factory(recipe))
+        _tell(classifier.notices)
         _check_fits(classifier.design, cohort, data, str(weights))
         return classifier, recipe.model.trained
     design = Design(
@@ -232,11 +232,13 @@ def _start(recipe: Recipe, cohort: Cohort) -> tuple[Classifier, bool]:
     )
     classifier = Classifier.build(design, recipe.seed)
     if weights is not None:
-        for notice in load_weights(classifier, weights):
-            if recipe.model.trained and "head" in notice.what:
-                raise ModelError(Problem(f"{notice.what}: this is no classifier for these classes", file=weights))
-            say(f"note: {notice}")
+        _tell(load_weights(classifier, weights, new_head=not recipe.model.trained))
     return classifier, recipe.model.trained
+
+
+def _tell(notices: Iterable[Problem]) -> None:
+    for notice in notices:
+        say(f"note: {notice}")
 
 
 def _saved(path: Path) -> Path | None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.data.table import Faults, read_table
+from equiprune.table import Faults, read_table
 from equiprune.errors import DataError, nearest
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"

@@ -13,9 +13,7 @@ def product(loss_columns: list[Tensor]) -> Tensor:
     return stacked @ stacked.mT
 
 
-@given(
-    scale=st.sampled_from([0.0, 1.0, 30.0, 1000.0, 1e6]), classes=st.integers(2, 12), seed=st.integers(0, 1000)
-)
+@given(scale=st.sampled_from([0.0, 1.0, 30.0, 1000.0, 1e6]), classes=st.integers(2, 12), seed=st.integers(0, 1000))
 @settings(deadline=None)
 def test_softmax_columns_factor_its_second_derivative(scale: float, classes: int, seed: int) -> None:
     z = scale * torch.randn(4, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

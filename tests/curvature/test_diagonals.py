@@ -129,7 +129,7 @@ def assert_equal(found: Diagonal, expected: Diagonal, rtol: float = 1e-10) -> No
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         scale = float(value.abs().max())
-        torch.testing.assert_close(found[name], value, rtol=rtol, atol=rtol * scale, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], value, rtol=rtol, atol=rtol * scale, msg=f"{name} differs")
 
 
 def one_group(model: nn.Module, image: Tensor, label: Tensor, loss: Loss = "cross_entropy") -> Diagonal:
@@ -163,7 +163,7 @@ def test_bce_of_one_finding() -> None:
 def in_batches(size: int, image: Tensor, label: Tensor, group: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Four things a batch, as the loader gives them."""
     index = torch.arange(len(image))
-    return zip(image.split(size), label.split(size), group.split(size), index.split(size), strict=True)
+    return zip(*(torch.split(each, size) for each in (image, label, group, index)), strict=True)
 
 
 def test_each_group_has_its_own_mean_and_unknown_ones_count_in_none() -> None:
@@ -201,7 +201,7 @@ def slow_twin(model: nn.Module, image: Tensor) -> Diagonal:
     """Plain gradients of one sample and one column √p_k (e_k - p) at a time, squared and added."""
     parameters = dict(model.named_parameters())
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    for row in image.split(1):
+    for row in image[:, None]:
         logits = model(row)
         p = logits.detach().softmax(1)[0]
         for k, probability in enumerate(p):
@@ -230,8 +230,7 @@ def test_float32_is_near_float64() -> None:
     assert_equal({name: value.double() for name, value in single.items()}, exact, rtol=1e-5)
 
 
-# BackPACK walks the module with the full-backward hooks of an older PyTorch, which warn.
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 def test_is_backpacks_exact_diagonal() -> None:
     from backpack import backpack, extend
     from backpack.extensions import DiagGGNExact

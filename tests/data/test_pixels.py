@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -347,16 +347,10 @@ def test_of_two_processes_one_builds_and_the_other_waits(cohort: Cohort, folder:
     assert files(folder) == [".json", ".lock", ".npy"]
 
 
-def wait_for(found: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_a_killed_build_leaves_nothing_half_and_the_next_one_clears_up(cohort: Cohort, folder: Path) -> None:
     with start(cohort, folder, 0.5) as process:
-        wait_for(lambda: any(folder.glob("tmp-*.part")))
+        while not any(folder.glob("tmp-*.part")) and process.poll() is None:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert files(folder) == [".lock", ".part"]
     pixels = open_pixels(cohort, SETTINGS, folder)[1]

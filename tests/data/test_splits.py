@@ -48,7 +48,7 @@ def leaks(cohort: Cohort, split: NDArray[np.str_]) -> int:
     return len(pairs) - len(set(cohort.unit.tolist()))
 
 
-@configure(max_examples=120, deadline=None)
+@configure(max_examples=60, deadline=None)
 @given(
     rows=st.integers(3, 60),
     units=st.integers(1, 60),
@@ -99,11 +99,11 @@ def test_the_seed_and_only_the_seed_changes_the_draw() -> None:
 
 def test_a_class_of_one_unit_is_in_train() -> None:
     cohort = random_cohort(300, 100, classes=3)
-    label = cohort.label.copy()
-    label[np.flatnonzero(cohort.unit == cohort.unit[0])] = 7 if cohort.unit is not None else 0  # type: ignore[index]
+    assert cohort.unit is not None
+    label = np.where(cohort.unit == cohort.unit[0], 3, cohort.label)
     for seed in range(5):
-        split = draw_splits(replace(cohort, label=label, classes=tuple("01234567")), (0.2, 0.4, 0.4), seed)
-        assert set(split[label == 7]) == {"train"}
+        split = draw_splits(replace(cohort, label=label, classes=tuple("0123")), (0.2, 0.4, 0.4), seed)
+        assert set(split[label == 3]) == {"train"}
 
 
 def test_one_patient_with_most_images_goes_to_train_and_all_splits_have_rows() -> None:

@@ -24,6 +24,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
+# Whatever mode the caller is in, the sums are ordinary tensors, and only the forward passes keep a graph.
+@torch.inference_mode(False)
+@torch.no_grad()
 def diagonal(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, ...]],
@@ -215,7 +218,7 @@ def _add_batch(
     """Adds one batch's samples to the sums: one pass forwards, one backwards for each column."""
     image, label = data
     device = next(model.parameters()).device
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.autocast(device.type, enabled=False):
         logits, calls, nodes = forward(model, layers, image.to(device))
         _check_logits(logits, len(image), loss)
         check_calls(logits, calls, nodes)

@@ -69,7 +69,6 @@ def forward(
             hook = layer.register_forward_hook(partial(_record, name, calls), prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(image.device.type, enabled=False))
         nodes = {name: get_gradient_edge(parameter).node for name, parameter in model.named_parameters()}
         return model(image), list(calls.values()), nodes
 

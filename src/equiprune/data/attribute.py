@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from equiprune.data.table import Faults, ranges
+from equiprune.table import Faults, ranges
 from equiprune.errors import Problem, UsageError, nearest
 
 EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
@@ -40,27 +40,28 @@ def parse_groups(text: str | None) -> dict[str, str]:
     """
     if text is None:
         return {}
-    group_of: dict[str, str] = {}
+    pairs: list[tuple[str, str]] = []
     names: list[str] = []
     wrong: list[str] = []
     for part in filter(None, map(str.strip, text.split(";"))):
-        name, equals, listed = (piece.strip() for piece in part.partition("="))
+        name, _, listed = (piece.strip() for piece in part.partition("="))
         values = [value.strip() for value in listed.split(",")]
-        if not (equals and name and all(values)):
+        if name and all(values):
+            names.append(name)
+            pairs += [(value, name) for value in values]
+        else:
             wrong.append(f"{part!r} is not NAME=VALUE,VALUE")
-            continue
-        if name in names:
-            wrong.append(f"group {name!r} is named twice")
-        names.append(name)
-        for value in values:
-            if value in group_of:
-                wrong.append(f"value {value!r} is listed twice, in {group_of[value]!r} and {name!r}")
-            group_of[value] = name
+    wrong += [f"group {name!r} is named twice" for name in _twice(names)]
+    wrong += [f"value {value!r} is listed twice" for value in _twice([value for value, _ in pairs])]
     if not wrong and len(names) < 2:
         wrong.append("fewer than two groups are named")
     if wrong:
         raise UsageError([Problem(what, file="groups", hint=EXAMPLE) for what in wrong])
-    return group_of
+    return dict(pairs)
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def group_rows(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from equiprune.data.cohort import SPLITS, Cohort
-from equiprune.data.table import ranges
+from equiprune.table import ranges
 from equiprune.errors import Problem
 
 _NAMED = 5

@@ -116,28 +116,35 @@ class _Batches(Dataset[Batch]):
         index = self.order[first:last]
         image = _gathered(self.pixels.array, self.row[index])
         if self.augment is not None:
-            self._augment(image, first)
+            _augmented(image, self.augment, (*self.seed, first))
         return Batch(
-            image, torch.from_numpy(self.label[index]), torch.from_numpy(self.group[index]), torch.tensor(index)
+            torch.from_numpy(image).permute(0, 3, 1, 2),
+            torch.from_numpy(self.label[index]),
+            torch.from_numpy(self.group[index]),
+            torch.tensor(index),
         )
-
-    def _augment(self, image: UInt8[Tensor, "sample channel height width"], first: int) -> None:
-        assert self.augment is not None
-        with _generator_kept():
-            for place in range(len(image)):
-                seed = np.random.SeedSequence((*self.seed, first + place)).generate_state(1, np.uint64)
-                torch.default_generator.manual_seed(int(seed[0]))
-                image[place] = self.augment(image[place])
 
 
 def _gathered(
     array: UInt8[np.ndarray, "image size size channel"], rows: NDArray[np.int64]
-) -> UInt8[Tensor, "sample channel size size"]:
+) -> UInt8[np.ndarray, "sample size size channel"]:
     """Copies the rows, in the order of the file, each to its place in the batch."""
     batch = np.empty((len(rows), *array.shape[1:]), np.uint8)
     for place in np.argsort(rows):
         batch[place] = array[rows[place]]
-    return torch.from_numpy(batch).permute(0, 3, 1, 2)
+    return batch
+
+
+def _augmented(
+    batch: UInt8[np.ndarray, "sample size size channel"], augment: Augment, seed: tuple[int, int, int]
+) -> None:
+    """Changes each image in place, seeded by (seed, epoch, place in the epoch)."""
+    with _generator_kept():
+        for place, image in enumerate(batch, seed[2]):
+            drawn = np.random.SeedSequence((*seed[:2], place)).generate_state(1, np.uint64)
+            torch.default_generator.manual_seed(int(drawn[0]))
+            changed = augment(torch.from_numpy(image).permute(2, 0, 1))
+            image[:] = changed.permute(1, 2, 0).numpy()  # numpy copies without torch's threads
 
 
 @contextmanager

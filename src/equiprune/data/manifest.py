@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from equiprune.data.attribute import coded, group_rows, intersect, natural, parse_groups
-from equiprune.data.inspection import inspect_cohort
 from equiprune.data.cohort import Cohort
+from equiprune.data.inspection import inspect_cohort
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
-from equiprune.data.table import Faults, Table, read_table
+from equiprune.table import Faults, Table, read_table
 from equiprune.errors import DataError, Problem, UsageError, nearest
 
 _SPLIT_NAMES = {
@@ -73,7 +73,7 @@ def inspect_manifest(settings: DataSettings) -> tuple[Cohort | None, tuple[Probl
     table = read_table(path, [name for names in roles.values() for name in names], faults)
     if table is None:
         return None, tuple(faults.problems())
-    complete = _has_columns(table, roles, settings, faults)
+    complete = _has_columns(table, roles, faults)
     if settings.image in table.columns:
         _check_images(table, settings, faults)
     if not complete:
@@ -127,7 +127,7 @@ def _roles(settings: DataSettings) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _has_columns(table: Table, roles: dict[str, tuple[str, ...]], settings: DataSettings, faults: Faults) -> bool:
+def _has_columns(table: Table, roles: dict[str, tuple[str, ...]], faults: Faults) -> bool:
     complete = True
     for role, names in roles.items():
         for name in names:

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -24,8 +25,8 @@ class PathFault(NamedTuple):
 class ImagePaths:
     """Answers for one manifest folder, remembering what it learned of each sub-folder.
 
-    One `lstat` a file and one a folder: that is quicker than listing the folders where every study
-    has its own (as in CheXpert), and costs two microseconds a row where all images lie in one.
+    One `lstat` a file and one a folder. Listing folders instead is twice as quick where all images lie
+    in one, and six times as slow where every study has its own, as in CheXpert.
 
     Args:
         root: the manifest's folder.
@@ -38,7 +39,7 @@ class ImagePaths:
     _names: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.root = os.path.abspath(self.root)
+        self.root = str(Path(self.root).absolute())
         self._real = os.path.realpath(self.root)
 
     def fault(self, image: str) -> PathFault | None:
@@ -69,23 +70,26 @@ class ImagePaths:
 
     def _mode(self, image: str, path: str) -> int | None:
         """The kind of file, or None where it lies outside."""
-        if self.allow_outside:
-            return os.stat(path).st_mode
-        # With '..' behind a link only the file system knows where a path ends.
-        leaves = self._real_is_outside(path) if ".." in image else self._folder_leaves(image.rpartition("/")[0])
-        if leaves:
+        if not self.allow_outside and self._leaves_by_folders(image, path):
             return None
         mode = os.lstat(path).st_mode
         if not stat.S_ISLNK(mode):
             return mode
-        return None if self._real_is_outside(path) else os.stat(path).st_mode
+        if not self.allow_outside and self._real_is_outside(path):
+            return None
+        return Path(path).stat().st_mode
+
+    def _leaves_by_folders(self, image: str, path: str) -> bool:
+        # With '..' behind a link only the file system knows where a path ends.
+        return self._real_is_outside(path) if ".." in image else self._folder_leaves(image.rpartition("/")[0])
 
     def _folder_leaves(self, folder: str) -> bool:
         known = self._leaves.get(folder)
         if known is None:
             path = f"{self.root}/{folder}"
             known = self._folder_leaves(folder.rpartition("/")[0])
-            known = known or (os.path.islink(path) and self._real_is_outside(path))
+            # One of 200,000 in a set like CheXpert, where a Path would take longer than the check.
+            known = known or (os.path.islink(path) and self._real_is_outside(path))  # noqa: PTH114
             self._leaves[folder] = known
         return known
 
@@ -105,7 +109,7 @@ class ImagePaths:
 
 def _spellings(folder: str) -> dict[str, str]:
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in Path(folder).iterdir())
     except OSError:
         return {}
     stems = {name.rpartition(".")[0].casefold(): name for name in names if "." in name}

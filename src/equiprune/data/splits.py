@@ -49,13 +49,14 @@ def draw_splits(cohort: Cohort, fractions: Sequence[float], seed: int) -> NDArra
     split = split_of_fold[fold]
     _fill(split, unit)
     _teach_every_class(split, unit, cohort)
-    return np.array(SPLITS)[split]
+    names: NDArray[np.str_] = np.array(SPLITS)[split]
+    return names
 
 
 def _unit_codes(cohort: Cohort) -> Int[np.ndarray, " row"]:
     if cohort.unit is None:
         return np.arange(len(cohort))
-    return np.unique(cohort.unit, return_inverse=True)[1]
+    return np.asarray(np.unique(cohort.unit, return_inverse=True)[1])
 
 
 def _folds(fractions: Sequence[float], most: int) -> tuple[int, int, int]:
@@ -81,7 +82,7 @@ def _strata(cohort: Cohort, folds: int) -> Int[np.ndarray, " row"]:
     for rarer in (pooled, np.full(len(cohort), -1 - len(cohort.groups) - 1)):
         _, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
         codes = np.where(counts[inverse] < folds, rarer, codes)
-    return np.unique(codes, return_inverse=True)[1]
+    return np.asarray(np.unique(codes, return_inverse=True)[1])
 
 
 def _class_codes(cohort: Cohort) -> Int[np.ndarray, " row"]:
@@ -89,7 +90,7 @@ def _class_codes(cohort: Cohort) -> Int[np.ndarray, " row"]:
         return np.asarray(cohort.label, dtype=np.int64)
     positive = cohort.positive
     frequency = np.where(positive, positive.sum(axis=0), len(cohort) + 1)
-    return np.where(positive.any(axis=1), frequency.argmin(axis=1), positive.shape[1])
+    return np.asarray(np.where(positive.any(axis=1), frequency.argmin(axis=1), positive.shape[1]))
 
 
 def _deal(

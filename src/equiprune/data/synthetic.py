@@ -17,7 +17,7 @@ from PIL import Image
 
 from equiprune.data.lesion import LOOKS, Look, Skin, draw
 from equiprune.errors import Problem, UsageError
-from equiprune.files import clear_parts, replacing, write_json
+from equiprune.files import PART, clear_parts, replacing, write_json
 
 CLASSES = tuple(LOOKS)
 GROUPS = ("light", "dark")
@@ -28,9 +28,9 @@ PREVALENCE = np.array([0.28, 0.21, 0.19, 0.17, 0.15, 0.13])
 TILT = np.array([0.5, -0.4, 0.3, -0.5, 0.1, 0.2])  # log-odds of a class in the dark group at difficulty 1
 AGE = np.array([42.0, 59.0, 63.0, 67.0, 48.0, 45.0])  # mean age in years
 
-MELANIN_SHIFT = 0.70
-EVIDENCE_LOSS = 0.25
-CONTRAST_LOSS = 0.35
+MELANIN_SHIFT = 0.65
+EVIDENCE_LOSS = 0.20
+CONTRAST_LOSS = 0.30
 SAME_CLASS = 0.8
 TRAIT_NOISE = 0.10
 
@@ -122,14 +122,14 @@ def synthesize(
     Patients have 1 to 4 images, one skin tone, sex and age, and mostly one class. The
     class is in the lesion's shape, colour and texture: every image mixes the look of its
     class with that of another class, `look = e · own + (1 - e) · other + noise`, where the
-    *evidence* e is drawn per image between 0.45 and 1.
+    *evidence* e is drawn per image between 0.60 and 1.
 
     **The known unfairness.** `difficulty` d scales four things of the dark group, and
     nothing else in a set depends on the group:
 
-    - evidence: e is multiplied by 1 - 0.50 d;
-    - contrast of lesion against skin: multiplied by 1 - 0.35 d;
-    - skin melanin (0 palest, 1 darkest): raised by 0.85 d above the light group's, which is
+    - evidence: e is multiplied by 1 - 0.20 d;
+    - contrast of lesion against skin: multiplied by 1 - 0.30 d;
+    - skin melanin (0 palest, 1 darkest): raised by 0.65 d above the light group's, which is
       uniform on 0 to 0.3;
     - prevalence: the odds of class k are multiplied by exp(d · TILT[k]).
 
@@ -239,15 +239,14 @@ def _claim(out: Path, settings: SyntheticSettings) -> None:
         raise UsageError(Problem("is a file; a folder was expected", file=str(out), hint="Choose another folder"))
     stamp = out / "synthetic.json"
     asked = {"drawing": DRAWING, **asdict(settings), "shares": list(settings.shares)}
-    if out.exists():
-        clear_parts(out)
-        if any(out.iterdir()) and _stamped(stamp) != asked:
-            what = "holds a set of other settings" if stamp.exists() else "holds other files"
-            raise UsageError(Problem(what, file=str(out), hint="Choose an empty folder"))
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    clear_parts(out / "images")
+    if out.exists() and any(not path.match(PART) for path in out.iterdir()) and _stamped(stamp) != asked:
+        what = "holds a set of other settings" if stamp.exists() else "holds other files"
+        raise UsageError(Problem(what, file=str(out), hint="Choose an empty folder"))
     if not stamp.exists():
-        write_json(stamp, asked)
+        write_json(stamp, asked)  # before the images: from here on the folder is known as ours
+    (out / "images").mkdir(exist_ok=True)
+    clear_parts(out)
+    clear_parts(out / "images")
 
 
 def _stamped(stamp: Path) -> object:
@@ -261,5 +260,8 @@ def _save(out: Path, case: Case, settings: SyntheticSettings) -> None:
     """Renamed into place but not flushed to disk one by one, which would take longer than the drawing."""
     path = out / case.image
     part = path.with_name(f"tmp-{case.number:06d}.part")
-    Image.fromarray(picture(case, settings)).save(part, format="JPEG", quality=90)
-    part.replace(path)
+    try:
+        Image.fromarray(picture(case, settings)).save(part, format="JPEG", quality=90)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -179,7 +179,9 @@ def _bin(confidence: Float[np.ndarray, "*axes"]) -> Int[np.ndarray, "*axes"]:
     return np.asarray(np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64))
 
 
-def ece(weight: Float[np.ndarray, "*draw"], excess: Float[np.ndarray, "*draw bin"]) -> Float[np.ndarray, "*draw"]:
+def ece(
+    weight: Float[np.ndarray, "*draw"] | np.generic, excess: Float[np.ndarray, "*draw bin"]
+) -> Float[np.ndarray, "*draw"]:
     """Expected calibration error from sums over rows: Σ_bins |Σ (confidence - correct)| / number of cells.
 
     Example:
@@ -189,6 +191,8 @@ def ece(weight: Float[np.ndarray, "*draw"], excess: Float[np.ndarray, "*draw bin
     return ratio(np.abs(excess).sum(axis=-1), weight)
 
 
-def brier(weight: Float[np.ndarray, "*draw"], squared: Float[np.ndarray, "*draw"]) -> Float[np.ndarray, "*draw"]:
+def brier(
+    weight: Float[np.ndarray, "*draw"] | np.generic, squared: Float[np.ndarray, "*draw"] | np.generic
+) -> Float[np.ndarray, "*draw"]:
     """Brier score from sums over rows: squared error per known cell (per row in multi-class)."""
     return ratio(squared, weight)

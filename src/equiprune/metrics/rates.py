@@ -8,8 +8,10 @@ from jaxtyping import Float, Shaped
 from equiprune.metrics.counts import Counts
 
 
-def ratio(part: Shaped[np.ndarray, "*axes"], whole: Shaped[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
-    """`part / whole`, nan where `whole` is 0.
+def ratio(
+    part: Shaped[np.ndarray, "*#axes"] | np.generic, whole: Shaped[np.ndarray, "*#axes"] | np.generic
+) -> Float[np.ndarray, ...]:
+    """`part / whole`, broadcast; nan where `whole` is 0.
 
     Example:
         >>> ratio(np.array([1, 0]), np.array([2, 0])).tolist()

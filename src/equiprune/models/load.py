@@ -34,7 +34,7 @@ class _Given:
     other_classes: bool = False
 
 
-def load_weights(classifier: Classifier, weights: str | Path) -> tuple[Problem, ...]:
+def load_weights(classifier: Classifier, weights: str | Path, *, new_head: bool = True) -> tuple[Problem, ...]:
     """Puts weights from a file onto the classifier; returns what a user should be told of it.
 
     Nothing is downloaded and nothing is unpickled but plain tensors. The whole file is checked before
@@ -46,6 +46,7 @@ def load_weights(classifier: Classifier, weights: str | Path) -> tuple[Problem, 
         weights: a safetensors file; a state dict saved by torch (.pt .pth .bin .ckpt .tar), bare or inside a
             checkpoint; a folder that `Classifier.save` wrote (masks come along); or the name of torchvision
             weights such as "IMAGENET1K_V1", whose file must lie in torch.hub's folder of checkpoints.
+        new_head: whether a head made for other classes may be left fresh; otherwise it does not fit.
 
     Raises:
         ModelError: the file is missing, damaged, a pickled model, or does not fit; then every missing,
@@ -54,7 +55,7 @@ def load_weights(classifier: Classifier, weights: str | Path) -> tuple[Problem, 
     given = _read(classifier, weights)
     own = classifier.network.state_dict()
     head = _head(classifier.network)
-    dropped, notices = _other_head(head, own, given)
+    dropped, notices = _other_head(head, own, given) if new_head else (frozenset(), ())
     tensors = {name: tensor for name, tensor in given.tensors.items() if name not in dropped}
     # Files from before 2018 lack this counter, which plain batch norm does not use.
     optional = {name for name in own if name.endswith(".num_batches_tracked")} - set(tensors)

@@ -105,7 +105,7 @@ def prune_iteratively(
     validation = cohort.subset("validation")
     weights = prunable(classifier, include_bias=schedule.biases)
     total = sum(weight.numel() for weight in weights.values())
-    path = _Path(weights, training.folder)
+    path = _Path(weights, classifier.masks, training.folder)
     log = Log(training.folder)
     # Killed between the two files, or after the closing record: both go back to what both know.
     done = min(path.iteration, max(0, sum("iteration" in record for record in log.records) - 1))
@@ -141,7 +141,10 @@ def prune_iteratively(
 class _Path:
     """The iteration at which each weight left, 0 for those still there: the whole history in one byte each."""
 
-    def __init__(self, weights: dict[str, torch.nn.Parameter], folder: Path | None) -> None:
+    def __init__(
+        self, weights: Mapping[str, torch.nn.Parameter], before: Mapping[str, Tensor], folder: Path | None
+    ) -> None:
+        self.before = {name: kept.cpu() for name, kept in before.items()}
         self.file = None if folder is None else folder / CHECKPOINT
         if self.file is not None and self.file.is_file():
             self.left = load_file(self.file)
@@ -161,7 +164,9 @@ class _Path:
 
     def record(self, masks: dict[str, Tensor], iteration: int) -> None:
         for name, left in self.left.items():
-            left[~masks[name].cpu() & (left == 0)] = iteration
+            leaves = ~masks[name].cpu() & (left == 0)
+            # What an earlier step removed is not this one's doing.
+            left[leaves & self.before[name] if name in self.before else leaves] = iteration
         if self.file is not None:
             with replacing(self.file) as part:
                 save_file(self.left, part)
@@ -179,7 +184,8 @@ def _at(classifier: Classifier, path: _Path, iteration: int) -> Classifier:
 
 def _record(iteration: int, removed: float, figures: Point, log: Log, seconds: float) -> dict[str, Any]:
     gaps = {gap: getattr(figures, gap) for gap in GAPS}
-    first = log.records[0] if log.records else {"f1": figures.f1, **gaps}
+    first = log.records[0] if log.records else {"f1_by_group": figures.f1_by_group, **gaps}
+    groups = _mean(figures.f1_by_group)
     return {
         "iteration": iteration,
         "removed": removed,
@@ -187,13 +193,18 @@ def _record(iteration: int, removed: float, figures: Point, log: Log, seconds: f
         "accuracy": figures.accuracy,
         "f1_by_group": figures.f1_by_group,
         **gaps,
-        "fate": {gap: _fate(figures.f1, first["f1"], gaps[gap], first[gap]) for gap in GAPS},
+        "fate": {gap: _fate(groups, _mean(first["f1_by_group"]), gaps[gap], first[gap]) for gap in GAPS},
         "seconds": seconds,
     }
 
 
 def _fate(f1: float, f1_first: float, gap: float, gap_first: float | None) -> float:
     return math.nan if gap_first is None else fate(f1, f1_first, gap, gap_first)
+
+
+def _mean(by_group: Mapping[str, float | None]) -> float:
+    """F1 as FATE takes it: the mean over groups, as in the published tables; nan where a group has none."""
+    return sum(math.nan if f1 is None else f1 for f1 in by_group.values()) / len(by_group)
 
 
 def _line(record: dict[str, Any], last: int, gap: str) -> str:

@@ -29,11 +29,16 @@ def audit_steps(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str,
 def _with_fate(found: Audit, first: Audit, baseline: str) -> Audit:
     values: dict[str, str | float | None] = {"baseline": baseline}
     for gap in GAPS:
-        figures = (found.overall["f1"], first.overall["f1"], found.gaps[gap], first.gaps[gap])
-        known = [math.nan if figure.value is None else figure.value for figure in figures]
-        value = fate(*known)
+        before, now = (math.nan if each.gaps[gap].value is None else each.gaps[gap].value for each in (first, found))
+        value = fate(_mean_f1(found), _mean_f1(first), now, before)
         values[gap] = value if math.isfinite(value) else None
     return found.model_copy(update={"fate": values})
+
+
+def _mean_f1(found: Audit) -> float:
+    """F1 as FATE takes it: the mean over groups, as in the published tables."""
+    values = [math.nan if figures.f1.value is None else figures.f1.value for figures in found.by_group.values()]
+    return sum(values) / len(values)
 
 
 def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]) -> Page:
@@ -109,16 +114,21 @@ def _page(run: RunFolder) -> Page:
 
 
 def _refuse_different(runs: Sequence[RunFolder]) -> None:
-    same = {
-        "manifest": lambda run: run.read()["manifest_sha256"],
-        "attribute": lambda run: run.read()["data"]["attribute"],
-        "split": lambda run: dict(run.read_split()),
-    }
+    told = [_identity(run) for run in runs]
     problems = [
         Problem(f"its {what} differs from that of {runs[0].path}", file=str(run.path))
-        for run in runs[1:]
-        for what, told in same.items()
-        if told(run) != told(runs[0])
+        for run, mine in zip(runs, told, strict=True)
+        for what in mine
+        if mine[what] != told[0][what]
     ]
     if problems:
         raise UsageError(problems)
+
+
+def _identity(run: RunFolder) -> dict[str, object]:
+    record = run.read()
+    return {
+        "manifest": record["manifest_sha256"],
+        "attribute": record["data"]["attribute"],
+        "split": dict(run.read_split()),
+    }

@@ -89,7 +89,7 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) 
     """
     settings = training.settings
     train, validation = cohort.subset("train"), cohort.subset("validation")
-    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier.to(memory_format=torch.channels_last)
     optimizer = _optimizer(classifier.parameters(), settings)
     log, best = Log(training.folder), Best(classifier, training.folder)
     progress = restore(training.folder, classifier, optimizer)

@@ -222,6 +222,11 @@ def _header(lines: Iterator[tuple[int, list[str]]], faults: Faults) -> tuple[str
                 what = f"the columns are separated by {spoken}, not commas"
                 faults.add("header", what, row=line, hint="Save it with commas")
                 return None
+    _check_names(names, line, faults)
+    return names
+
+
+def _check_names(names: tuple[str, ...], line: int, faults: Faults) -> None:
     for place, name in enumerate(names):
         if not name:
             hint = "If pandas wrote it, use to_csv(..., index=False)" if place == 0 else "Name it or delete it"
@@ -229,7 +234,6 @@ def _header(lines: Iterator[tuple[int, list[str]]], faults: Faults) -> tuple[str
         elif name in names[:place]:
             what = f"the name stands twice, in columns {names.index(name) + 1} and {place + 1}"
             faults.add("header", what, row=line, column=name, hint="Rename or delete one")
-    return names
 
 
 def _mended(

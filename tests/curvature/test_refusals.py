@@ -1,0 +1,250 @@
+"""What cannot be measured is refused by name; what can is measured whatever state it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations, prune
+
+from equiprune import curvature
+from equiprune.errors import DataError, EquipruneError, ModelError, UsageError
+
+Data = tuple[Tensor, Tensor, Tensor]
+NAN = float("nan")
+
+
+def data(label: object = (0, 1, 2, 0), group: object = (0, 1, 0, 1)) -> Data:
+    torch.manual_seed(0)
+    return torch.randn(4, 2, 6, 6), torch.tensor(label), torch.tensor(group)
+
+
+def net(*last: nn.Module) -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3), *last
+    ).eval()
+
+
+def measured(model: nn.Module, *batches: Data, **choices: Any) -> dict[str, dict[str, Tensor]]:  # noqa: ANN401
+    return curvature.diagonal(model, batches or [data()], choices.pop("groups", ("light", "dark")), **choices)
+
+
+class Net(nn.Module):
+    """A body around two layers that a test makes odd."""
+
+    def __init__(self, forward: Callable[[Net, Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body = nn.Linear(72, 72)
+        self.head = nn.Linear(72, 3)
+        self.how = forward
+
+    def forward(self, image: Tensor) -> object:
+        return self.how(self, image.flatten(1))
+
+
+def masked() -> nn.Module:
+    layer = nn.Linear(3, 3)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    return layer
+
+
+def shared_weight() -> nn.Module:
+    model = Net(lambda self, x: self.head(self.body(x)))
+    model.head = nn.Linear(72, 72)
+    model.head.weight = model.body.weight
+    return model
+
+
+def changed_input(self: Net, x: Tensor) -> Tensor:
+    x = x * 1
+    out = self.body(x)
+    x += 1
+    return self.head(out)  # type: ignore[no-any-return]
+
+
+def without_gradient(self: Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        x = self.body(x)
+    return self.head(x)  # type: ignore[no-any-return]
+
+
+def in_chunks(self: Net, x: Tensor) -> Tensor:
+    return self.head(self.body(x.repeat(2, 1)))[:4]  # type: ignore[no-any-return]
+
+
+ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no parameters": (nn.Flatten, r"the model \(Flatten\) has no parameters"),
+    "batch norm in training": (lambda: net().train(), r"'1' \(BatchNorm2d\) normalises by the batch's own statistics"),
+    "batch norm without statistics": (
+        lambda: net(nn.BatchNorm1d(3, affine=False, track_running_stats=False)).eval(), r"layer '5' .* own statistics"
+    ),
+    "dropout in training": (lambda: net(nn.Dropout(0.5))[5:].train(), r"'5' \(Dropout\) draws anew"),
+    "layer norm": (lambda: net(nn.LayerNorm(3)), r"'5' \(LayerNorm\) holds parameters, and only Linear, Conv2d"),
+    "own parameter": (lambda: net(nn.PReLU()), r"'5' \(PReLU\) holds parameters"),
+    "circular padding": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(108, 3)),
+        "'0' .* pads by 'circular'",
+    ),
+    "a mask of torch.nn.utils.prune": (
+        lambda: net(masked()), "'5' .* holds weight_orig"
+    ),
+    "weight norm": (lambda: net(parametrizations.weight_norm(nn.Linear(3, 3))), "ParametrizedLinear"),
+    "shared weight": (shared_weight, "'body.weight' and 'head.weight' are one tensor"),
+    "used twice": (lambda: Net(lambda self, x: self.head(self.body(self.body(x)))), "'body' is used twice"),
+    "used past its layer": (
+        lambda: Net(lambda self, x: self.head(functional.linear(x, self.body.weight))),
+        "'body.weight' is used outside its own layer",
+    ),
+    "used again past its layer": (
+        lambda: Net(lambda self, x: self.head(self.body(x) + self.body.bias)), "'body.bias' is used outside"
+    ),
+    "changed input": (lambda: Net(changed_input), "'body' reads a tensor that is later changed in place"),
+    "without gradient": (lambda: Net(without_gradient), "'body' runs without gradients"),
+    "detached": (lambda: Net(lambda self, x: self.head(self.body(x).detach())), "'body' does not reach"),
+    "rows that are no samples": (lambda: Net(in_chunks), r"'body' reads \(8, 72\) for 4 samples"),
+    "positions first": (
+        lambda: Net(lambda self, x: self.head(self.body(x[None].expand(5, 4, 72))).sum(0)), r"\(5, 4, 72\) for 4"
+    ),
+    "a pair": (lambda: Net(lambda self, x: (self.head(x), x)), "gives a tuple, not a tensor"),
+    "a map": (lambda: Net(lambda self, x: self.head(self.body(x))[:, :, None]), r"gives a tensor \(4, 3, 1\)"),
+    "too few rows": (lambda: Net(lambda self, x: self.head(self.body(x))[:3]), r"\(3, 3\), not .* for 4 samples"),
+    "one class": (lambda: Net(lambda self, x: self.head(self.body(x))[:, :1]), "gives 1 classes; cross_entropy needs"),
+    "nan": (lambda: Net(lambda self, x: self.head(self.body(x)) * NAN), "batch 1: the model's output is nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_model_that_cannot_be_measured_is_refused_by_name(odd: str) -> None:
+    make, reason = ODD[odd]
+    model = make()
+    with pytest.raises(ModelError, match=reason):
+        measured(model)
+    assert all(not layer._forward_hooks for layer in model.modules())
+
+
+def test_everything_wrong_with_a_model_is_said_at_once() -> None:
+    with pytest.raises(ModelError) as caught:
+        measured(net(nn.LayerNorm(3), nn.PReLU()).train())
+    assert len(caught.value.problems) == 3
+
+
+def test_the_batch_with_nan_is_named_and_only_that() -> None:
+    bad = data()
+    bad[0][2, 0, 0, 0] = NAN
+    with pytest.raises(ModelError, match=r"^batch 2: the model's output is nan"):
+        measured(net(), data(), bad)
+
+
+def test_overflow_is_an_error_not_an_infinity() -> None:
+    model = Net(lambda self, x: self.head(self.body(x)))
+    with torch.no_grad():
+        model.body.weight.zero_()
+        model.body.bias.zero_()
+        model.head.weight.fill_(1e25)
+        model.head.weight[0] = 0
+    with pytest.raises(ModelError, match=r"'body.bias' is not finite"):
+        measured(model)
+
+
+BAD: dict[str, tuple[type[EquipruneError], dict[str, object], tuple[Data, ...], str]] = {
+    "loss": (UsageError, {"loss": "cross-entropy"}, (), "no loss .* 'cross-entropy'. Did you mean 'cross_entropy'"),
+    "estimator": (UsageError, {"estimator": "exakt"}, (), "Did you mean 'exact'"),
+    "no groups": (UsageError, {"groups": ()}, (), "groups must be at least one name"),
+    "a group twice": (UsageError, {"groups": ("a", "a")}, (), "none twice"),
+    "label too high": (DataError, {}, (data(), data((0, 1, 3, 0))), "batch 2: labels must be from 0 to 2.*: 0 to 3"),
+    "label too low": (DataError, {}, (data((0, -1, 1, 0)),), "batch 1: labels .*: -1 to 1"),
+    "float label": (DataError, {}, (data((0.0, 1.0, 2.0, 0.0)),), "class indices .*float32"),
+    "label of bce": (DataError, {}, (data(((0, 1, 0),) * 4),), r"class indices \(4,\), not torch.int64 \(4, 3\)"),
+    "bce wants findings": (DataError, {"loss": "bce"}, (data(),), r"labels must be float \(4, 3\)"),
+    "bce out of range": (DataError, {"loss": "bce"}, (data(((0.0, 2.0, NAN),) * 4),), "must be 0, 1 or nan"),
+    "group too high": (DataError, {}, (data(group=(0, 1, 2, -1)),), r"from -1 to 1: \[-1, 0, 1, 2\]"),
+    "group too low": (DataError, {}, (data(group=(0, 1, -2, 1)),), "batch 1: group indices"),
+    "float group": (DataError, {}, (data(group=(0.0, 1.0, 0.0, 1.0)),), "group be a row of indices"),
+    "fewer groups": (DataError, {}, (data(group=(0, 1, 1)),), r"as many rows.*\(4, 2, 6, 6\), \(4,\), \(3,\)"),
+    "absent groups": (
+        DataError, {"groups": ("a", "b", "c", "d")}, (data(),), "group 'c' has no samples.*\n.*'d' has no samples"
+    ),
+    "nobody known": (DataError, {"groups": ("a",)}, (data(group=(-1,) * 4),), "group 'a' has no samples"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_said_in_a_sentence(bad: str) -> None:
+    kind, choices, batches, reason = BAD[bad]
+    with pytest.raises(kind, match=reason):
+        measured(net(), *batches, **choices)
+
+
+def test_an_empty_loader_is_refused() -> None:
+    with pytest.raises(DataError, match="there is no batch"):
+        curvature.diagonal(net(), [], ["light"])
+
+
+def test_an_unused_layer_has_no_curvature() -> None:
+    found = measured(Net(lambda self, x: self.head(x)))["light"]
+    assert not found["body.weight"].any()
+    assert found["head.weight"].any()
+
+
+def state(model: nn.Module) -> list[object]:
+    parameters = [(name, p.requires_grad, p.grad is None, p._version) for name, p in model.named_parameters()]
+    layers = [(name, layer.training, len(layer._forward_hooks)) for name, layer in model.named_modules()]
+    return [*parameters, *layers, *((name, value.tolist()) for name, value in model.state_dict().items())]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = net()
+    first, *_, last = model.parameters()
+    first.requires_grad_(False)
+    last.grad = torch.ones_like(last)
+    before = deepcopy(state(model))
+    measured(model)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("which", [["0.weight"], ["0.weight", "0.bias", "1.weight", "1.bias"], None])
+def test_frozen_parameters_are_measured_like_the_others(which: list[str] | None) -> None:
+    expected, model = measured(net()), net()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(which is not None and name not in which)
+    found = measured(model)
+    assert all(torch.equal(found[g][name], value) for g in found for name, value in expected[g].items())
+    assert all(value.any() for value in found["dark"].values())
+
+
+def test_modes_of_the_caller_change_nothing() -> None:
+    expected = measured(net())["light"]
+    with torch.no_grad():
+        quiet = measured(net())["light"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = measured(net())["light"]
+    model = net()
+    with torch.inference_mode():
+        inferred = measured(model, data())["light"]
+    for found in (quiet, cast, inferred):
+        assert all(torch.equal(found[name], value) and not value.requires_grad for name, value in expected.items())
+    inferred["0.weight"] += 1  # an ordinary tensor
+
+
+def test_a_callers_hook_on_the_output_is_part_of_the_model() -> None:
+    model, plain = net(), net()
+    model[4].register_forward_hook(lambda _layer, _args, out: 2 * out)
+    with torch.no_grad():
+        for parameter in plain[4].parameters():
+            parameter.mul_(2)
+    found, expected = measured(model)["light"], measured(plain)["light"]
+    torch.testing.assert_close(found["4.weight"], 4 * expected["4.weight"])
+    torch.testing.assert_close(found["0.weight"], expected["0.weight"])
+
+
+def test_progress_counts_every_row() -> None:
+    rows: list[int] = []
+    measured(net(), data(group=(0, 1, -1, -1)), data(group=(-1,) * 4), progress=rows.append)
+    assert rows == [4, 4]
