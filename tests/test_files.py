@@ -15,6 +15,7 @@ from equiprune.files import clear_parts, read_json_lines, replacing, sha256, wri
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
+
     def half() -> None:
         with replacing(path) as part:
             part.write_text("half")

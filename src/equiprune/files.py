@@ -51,13 +51,14 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
         _flush(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def explained(error: OSError, path: Path) -> Exception:
+    """What to raise where writing failed: told in words where the user can do something about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
             Problem(

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from equiprune.audit import infer_privileged
 from equiprune.data.cohort import SPLITS, Cohort
+from equiprune.data.inspection import inspect_cohort
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.data.settings import DataSettings
@@ -196,6 +197,9 @@ def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort,
         if recipe.model.trained:
             say("note: the split is drawn anew; images the given model was trained on may be in its test part")
         cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, recipe.seed))
+        problems, _ = inspect_cohort(cohort, recipe.data.manifest)
+        if problems:
+            raise DataError(problems)
         drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
     assert cohort.split is not None
     run.write_split(cohort.image, cohort.split)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.table import Faults, read_table
 from equiprune.errors import DataError, nearest
+from equiprune.table import Faults, read_table
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
 UNIT = "unit"

@@ -194,7 +194,7 @@ def test_a_begun_set_is_finished_and_a_finished_one_left_alone(tmp_path: Path, m
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Image.Image, path: Path, **_: object) -> None:
+    def full(_image: Image.Image, path: Path, **_: object) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 

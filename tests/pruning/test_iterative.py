@@ -16,7 +16,7 @@ from equiprune.methods import OBD, FairPrune, Vanilla, fairprune
 from equiprune.models.classifier import Classifier
 from equiprune.pruning.iterative import prune_iteratively
 from equiprune.pruning.masks import prunable
-from equiprune.pruning.saliency import second_order
+from equiprune.pruning.saliency import sampled
 from equiprune.training.loop import Training
 from equiprune.training.settings import TrainingSettings
 
@@ -79,14 +79,15 @@ def test_interrupted_pruning_ends_in_the_same_bits(
     whole = method(trained, cohort, Training(pixels, folder=tmp_path / "whole"))
     calls = iter((False, False, True))
 
-    def interrupted(*arguments: Any, **settings: Any) -> dict[str, dict[str, Tensor]]:
+    def interrupted(*chosen: Any, **by: Any) -> Cohort:  # noqa: ANN401 - handed on as they come
         if next(calls):
             raise KeyboardInterrupt
-        return second_order(*arguments, **settings)
+        return sampled(*chosen, **by)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fairprune, "second_order", interrupted)
+    monkeypatch.setattr(fairprune, "sampled", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         method(trained, cohort, Training(pixels, folder=tmp_path / "broken"))
+    monkeypatch.undo()
     assert len(read_json_lines(tmp_path / "broken" / "log.jsonl")) == 3
     resumed = method(trained, cohort, Training(pixels, folder=tmp_path / "broken"))
     for one, two in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):

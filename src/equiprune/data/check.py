@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from equiprune.data.cohort import Cohort
 from equiprune.data.images import ImageError, prepare
 from equiprune.data.manifest import inspect_manifest
+from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem
+from equiprune.table import Faults
 
 
 def check_manifest(
@@ -31,11 +33,16 @@ def check_manifest(
     return cohort, (*problems, *_unreadable(cohort, settings, progress))
 
 
-def _unreadable(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int], None]) -> Iterator[Problem]:
-    def reason(image: str) -> str | None:
+def _unreadable(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int], None]) -> list[Problem]:
+    paths = ImagePaths(str(cohort.root), settings.allow_outside)
+    # The table's own check has told of the others, and a path that leaves the folder is not opened.
+    rows = [row for row, image in enumerate(cohort.image) if paths.fault(str(image)) is None]
+    faults = Faults(settings.manifest)
+
+    def reason(row: int) -> str | None:
         try:
             prepare(
-                cohort.root / image,
+                cohort.root / cohort.image[row],
                 size=settings.image_size,
                 channels=settings.channels,
                 fit=settings.fit,
@@ -46,9 +53,9 @@ def _unreadable(cohort: Cohort, settings: DataSettings, progress: Callable[[int,
         return None
 
     with ThreadPoolExecutor() as threads:
-        faults = threads.map(reason, cohort.image)
-        for done, (row, image, fault) in enumerate(zip(cohort.row, cohort.image, faults, strict=True), start=1):
-            progress(done, len(cohort))
+        for done, (row, fault) in enumerate(zip(rows, threads.map(reason, rows), strict=True), start=1):
+            progress(done, len(rows))
             if fault is not None:
-                what = f"{str(image)!r} cannot be used: {fault}"
-                yield Problem(what, file=settings.manifest, row=int(row), column=settings.image)
+                what = f"{str(cohort.image[row])!r} cannot be used: {fault}"
+                faults.add("image", what, row=int(cohort.row[row]), column=settings.image)
+    return faults.problems()

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from equiprune.data.cohort import SPLITS, Cohort
-from equiprune.table import ranges
 from equiprune.errors import Problem
+from equiprune.table import ranges
 
 _NAMED = 5
 _MANY_GROUPS = 12

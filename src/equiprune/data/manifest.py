@@ -15,8 +15,8 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.inspection import inspect_cohort
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
-from equiprune.table import Faults, Table, read_table
 from equiprune.errors import DataError, Problem, UsageError, nearest
+from equiprune.table import Faults, Table, read_table
 
 _SPLIT_NAMES = {
     "train": "train",

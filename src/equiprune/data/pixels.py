@@ -47,8 +47,8 @@ from pydantic import BaseModel, ConfigDict
 from equiprune.data.cohort import Cohort
 from equiprune.data.images import DECODER, ImageError, prepare, read
 from equiprune.data.settings import DataSettings
-from equiprune.errors import DataError, Problem, UsageError
-from equiprune.files import clear_parts, replacing, write_text
+from equiprune.errors import DataError, Problem
+from equiprune.files import clear_parts, explained, replacing, write_text
 
 CHUNK = 64
 """Images a thread has in hand: what is decoded but not yet written stays this small."""
@@ -209,8 +209,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise UsageError(Problem(what, file=str(folder), hint="Choose another folder for the cache")) from error
+        raise explained(error, folder) from error
     try:
         yield
     finally:

@@ -30,9 +30,7 @@ class DataSettings(BaseModel):
         "split", description="Column of train / validation / test; drawn afresh where the manifest has none."
     )
     missing: tuple[str, ...] = Field((), description="Attribute values that mean unknown. Blank always does.")
-    uncertain: Literal["ignore", "zeros", "ones"] = Field(
-        "ignore", description="What -1 means in multi-label columns."
-    )
+    uncertain: Literal["ignore", "zeros", "ones"] = Field("ignore", description="What -1 means in multi-label columns.")
     fractions: tuple[float, float, float] = Field(
         (0.6, 0.2, 0.2), description="Shares of train, validation and test where splits are drawn."
     )

@@ -69,11 +69,10 @@ def write(folder: Path, saved: Saved) -> None:
         DataError: the disk is full.
         UsageError: the folder cannot be written to.
     """
-    tensors = _own_memory(saved.tensors)
+    tensors = dict(saved.tensors)
     for name, kept in saved.masks.items():
         tensors[MASK + name] = torch.from_numpy(np.packbits(kept.cpu().numpy().ravel()))
-    with files.replacing(folder / WEIGHTS) as part:
-        _save(tensors, part)
+    write_tensors(folder / WEIGHTS, tensors)
     document = Document(
         design=saved.design,
         masks={name: Kept(kept=int(kept.sum()), total=kept.numel()) for name, kept in saved.masks.items()},
@@ -94,14 +93,22 @@ def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), str(error)) from error
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Raises:
+        DataError: the disk is full.
+        UsageError: the folder cannot be written to.
+    """
+    with files.replacing(path) as part:
+        try:
+            save_file(_own_memory(tensors), part, metadata=None if metadata is None else dict(metadata))
+        except SafetensorError as error:
+            # The library tells the system's error in its text alone.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), str(error)) from error
 
 
 def read(folder: Path) -> Saved:

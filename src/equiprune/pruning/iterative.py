@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from equiprune.audit import Point, point
 from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError, nearest
-from equiprune.files import replacing
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
+from equiprune.models.storage import write_tensors
 from equiprune.predict import predict
 from equiprune.progress import say
 from equiprune.pruning.masks import hold, lowest, prunable
@@ -168,8 +168,7 @@ class _Path:
             # What an earlier step removed is not this one's doing.
             left[leaves & self.before[name] if name in self.before else leaves] = iteration
         if self.file is not None:
-            with replacing(self.file) as part:
-                save_file(self.left, part)
+            write_tensors(self.file, self.left)
 
     def masks(self, iteration: int) -> dict[str, Tensor]:
         return {name: (left == 0) | (left > iteration) for name, left in self.left.items()}

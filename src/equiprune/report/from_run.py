@@ -29,7 +29,7 @@ def audit_steps(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str,
 def _with_fate(found: Audit, first: Audit, baseline: str) -> Audit:
     values: dict[str, str | float | None] = {"baseline": baseline}
     for gap in GAPS:
-        before, now = (math.nan if each.gaps[gap].value is None else each.gaps[gap].value for each in (first, found))
+        now, before = _number(found.gaps[gap].value), _number(first.gaps[gap].value)
         value = fate(_mean_f1(found), _mean_f1(first), now, before)
         values[gap] = value if math.isfinite(value) else None
     return found.model_copy(update={"fate": values})
@@ -37,8 +37,11 @@ def _with_fate(found: Audit, first: Audit, baseline: str) -> Audit:
 
 def _mean_f1(found: Audit) -> float:
     """F1 as FATE takes it: the mean over groups, as in the published tables."""
-    values = [math.nan if figures.f1.value is None else figures.f1.value for figures in found.by_group.values()]
-    return sum(values) / len(values)
+    return sum(_number(figures.f1.value) for figures in found.by_group.values()) / len(found.by_group)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]) -> Page:

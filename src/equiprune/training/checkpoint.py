@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from equiprune.files import replacing
 from equiprune.models.classifier import Classifier
+from equiprune.models.storage import write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -41,8 +41,7 @@ class Best:
         if self.path is None:
             self.state = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
         else:
-            with replacing(self.path) as part:
-                save_file(_plain(self.classifier.state_dict()), part)
+            write_tensors(self.path, self.classifier.state_dict())
 
     def recall(self) -> None:
         """Puts the classifier back to its best."""
@@ -57,8 +56,7 @@ def store(folder: Path | None, classifier: Classifier, optimizer: torch.optim.Op
     tensors = {f"model/{name}": tensor for name, tensor in classifier.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items() if value is not None}
-    with replacing(folder / CHECKPOINT) as part:
-        save_file(_plain(tensors), part, metadata={"progress": progress.model_dump_json()})
+    write_tensors(folder / CHECKPOINT, tensors, {"progress": progress.model_dump_json()})
 
 
 def restore(folder: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer) -> Progress:
@@ -88,7 +86,3 @@ def clear(folder: Path) -> None:
     """Removes what only an unfinished step needs."""
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
