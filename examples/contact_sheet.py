@@ -39,3 +39,4 @@ def contact_sheet(settings: SyntheticSettings) -> Image.Image:
 if __name__ == "__main__":
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "synthetic.jpg")
     contact_sheet(SyntheticSettings(images=600)).save(path, quality=85)
+    print(path)

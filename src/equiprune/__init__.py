@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from equiprune.models.classifier import Classifier
     from equiprune.models.design import Design
     from equiprune.models.load import load_weights
-    from equiprune.predict import predict
+    from equiprune.predicting import predict
     from equiprune.recipe import Recipe
     from equiprune.run import Place, carry_out
     from equiprune.training.loop import Training
@@ -52,7 +52,7 @@ _HOME = {
     "draw_splits": "data.splits",
     "load_weights": "models.load",
     "open_pixels": "data.pixels",
-    "predict": "predict",
+    "predict": "predicting",
     "read_manifest": "data.manifest",
     "synthesize": "data.synthetic",
 }

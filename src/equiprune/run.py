@@ -31,7 +31,7 @@ from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
 from equiprune.models.load import load_weights
-from equiprune.predict import predict
+from equiprune.predicting import predict
 from equiprune.progress import bar, say
 from equiprune.recipe import Recipe, Step
 from equiprune.report.from_run import audit_steps, page_of

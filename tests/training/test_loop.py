@@ -13,7 +13,7 @@ from equiprune.errors import ModelError
 from equiprune.files import read_json_lines
 from equiprune.methods import Vanilla
 from equiprune.models.classifier import Classifier
-from equiprune.predict import evaluating, predict
+from equiprune.predicting import evaluating, predict
 from equiprune.pruning.masks import hold, prunable
 from equiprune.training.loop import Training, fit, task_loss
 from equiprune.training.settings import TrainingSettings

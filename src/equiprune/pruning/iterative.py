@@ -25,7 +25,7 @@ from equiprune.errors import Problem, UsageError, nearest
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.models.storage import write_tensors
-from equiprune.predict import predict
+from equiprune.predicting import predict
 from equiprune.progress import say
 from equiprune.pruning.masks import hold, lowest, prunable
 from equiprune.training.log import Log

@@ -18,7 +18,7 @@ from equiprune.data.loader import Batch, batches
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError, Problem
 from equiprune.models.classifier import Classifier
-from equiprune.predict import predict
+from equiprune.predicting import predict
 from equiprune.progress import bar, say
 from equiprune.training.checkpoint import Best, Progress, restore, store
 from equiprune.training.log import Log
