@@ -17,11 +17,10 @@ def audit_table(audit: Audit) -> None:
     console = Console(highlight=False)
     privileged = content["attribute"]["privileged"]
     rows = {"overall": content["overall"], **content["by_group"]}
-    table = Table("", "n", *METRICS)
-    for name, figures in rows.items():
-        size = content["n"] if name == "overall" else figures["n"]
-        mark = " *" if name == privileged else ""
-        table.add_row(escape(name) + mark, str(size), *(_with_interval(figures[metric]) for metric in METRICS))
+    table = Table("", *(escape(name) + (" *" if name == privileged else "") for name in rows))
+    table.add_row("n", str(content["n"]), *(str(figures["n"]) for figures in content["by_group"].values()))
+    for metric in METRICS:
+        table.add_row(metric, *(_with_interval(figures[metric]) for figures in rows.values()))
     console.print(table)
     console.print(f"* privileged group; {content['attribute']['unknown']} images of unknown group count overall only")
     gaps = Table("gap", "value [interval]", "noise floor", "p", "classes used", "skipped")

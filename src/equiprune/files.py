@@ -45,8 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix="tmp-", suffix=".part", dir=path.parent)
         part = Path(name)
         os.close(handle)
-        part.chmod(0o666 & ~_umask())
         yield part
+        part.chmod(0o666 & ~_umask())  # now: a library may have put a file of its own in its place
         _flush(part)
         part.replace(path)
         _flush(path.parent)

@@ -26,7 +26,7 @@ from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.data.settings import DataSettings
 from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
-from equiprune.files import clear_parts, write_json, write_text
+from equiprune.files import clear_parts, explained, write_json, write_text
 from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
@@ -103,12 +103,13 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(Problem(f"cannot be made a folder ({error.strerror})", file=str(path))) from None
+        raise explained(error, path) from None
 
 
 def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     cohort = read_manifest(recipe.data)
+    _refuse_changed(run, recipe, cohort)
     cache = place.cache or run.path.resolve().parent / "equiprune-cache"
     total = len(cohort)
     with bar("decoding images") as progress:
@@ -146,7 +147,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
 def _carry_out_step(
     step: Step, folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training
 ) -> Classifier:
-    folder.path.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder.path)
     clear_parts(folder.path)
     own = Training(training.pixels, step.training, training.device, training.seed, folder.path)
     result = step.method(classifier, cohort, own)
@@ -273,6 +274,13 @@ def _factory(recipe: Recipe) -> str | None:
     return recipe.model.backbone if source_sha256(recipe.model.backbone) else None
 
 
+def _refuse_changed(run: RunFolder, recipe: Recipe, cohort: Cohort) -> None:
+    if run.record.is_file() and run.read()["manifest_sha256"] != cohort.sha256:
+        what = f"the manifest has changed since the run in {run.path} began"
+        hint = "Start a new run with another --out"
+        raise DataError(Problem(what, file=recipe.data.manifest, hint=hint))
+
+
 def _record(
     run: RunFolder,
     recipe: Recipe,
@@ -281,16 +289,8 @@ def _record(
     place: Place,
     device: torch.device,
 ) -> None:
-    """Writes `run.json` when a run begins; when it carries on, checks that the data are still the same."""
+    """Writes `run.json` when a run begins."""
     if run.record.is_file():
-        if run.read()["manifest_sha256"] != cohort.sha256:
-            raise DataError(
-                Problem(
-                    f"the manifest has changed since the run in {run.path} began",
-                    file=recipe.data.manifest,
-                    hint="Start a new run with another --out",
-                )
-            )
         return
     splits = {
         split: {

@@ -16,6 +16,7 @@ from torchvision.models import resnet18
 from equiprune import curvature
 from equiprune.curvature import diagonals, squares
 from equiprune.curvature.columns import Loss
+from equiprune.models.classifier import Classifier, Design
 
 Diagonal = dict[str, Tensor]
 Net = Callable[[], nn.Module]
@@ -228,6 +229,14 @@ def test_float32_is_near_float64() -> None:
     single = one_group(model.float(), image.float(), label)
     assert all(value.dtype == torch.float32 for value in single.values())
     assert_equal({name: value.double() for name, value in single.items()}, exact, rtol=1e-5)
+
+
+def test_a_classifier_is_measured_on_the_bytes_it_reads() -> None:
+    model = Classifier.build(Design(backbone="simple_cnn", classes=("no", "yes"), image_size=16)).eval()
+    image = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    found = one_group(model, image, torch.arange(5) % 2)
+    inside = one_group(model.network, (image / 255 - model.mean) / model.std, torch.arange(5) % 2)
+    assert_equal(found, {f"network.{name}": value for name, value in inside.items()}, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

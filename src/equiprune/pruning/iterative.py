@@ -135,6 +135,8 @@ def prune_iteratively(
     kept = _kept(log, schedule, stopped)
     log.add({"kept_iteration": kept, "stopped": stopped, **facts})
     say(f"kept iteration {kept}: {stopped}")
+    if stopped == SPENT and kept == 0:
+        say("nothing was pruned: try a smaller step (or beta), or a larger budget")
     return pruned if kept == path.iteration else _at(classifier, path, kept)
 
 

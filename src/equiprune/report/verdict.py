@@ -124,13 +124,32 @@ def changed(first: StepPage, last: StepPage) -> list[str]:
     sentences.append(moved("Eopp1", before, after, first, last))
     if all(at_floor(gap) for gap in (before, after)):
         sentences.append("Both gaps are no larger than what chance alone gives, so neither is evidence of a change.")
+    paid = who_paid(first.audit, last.audit)
+    if paid:
+        sentences.append(paid)
     fate = fate_of(last.audit, "eopp1")
     if fate is not None:
         sentences.append(
-            f"FATE on Eopp1 against {first.name} is {signed(fate)}; above zero, the relative gain in fairness "
-            "exceeds the relative loss in F1. It is a point figure without an interval."
+            f"FATE on Eopp1 against {first.name} is {signed(fate)}: relative change of F1 minus relative change of the "
+            "gap, so above zero is a good trade. It is a point figure without an interval."
         )
     return sentences
+
+
+def who_paid(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """How each group's F1 moved; levelling down is named: a smaller gap, and no group better off."""
+    moves = {}
+    for group, row in after["by_group"].items():
+        old, new = known(before["by_group"][group]["f1"]["value"]), known(row["f1"]["value"])
+        if old is None or new is None:
+            return None
+        moves[group] = new - old
+    told = joined([f"{group} {signed(move)}" for group, move in moves.items()])
+    gaps = [known(audit["gaps"]["eopp1"].get("value")) for audit in (before, after)]
+    shrank = gaps[0] is not None and gaps[1] is not None and gaps[1] < gaps[0]
+    if shrank and max(moves.values()) <= 0:
+        return f"F1 by group moved: {told}. The gap shrank and no group gained: this is levelling down."
+    return f"F1 by group moved: {told}."
 
 
 def at_floor(gap: Mapping[str, Any]) -> bool:
