@@ -152,6 +152,29 @@ def test_synthesize_train_prune_audit_report(tmp_path: Path, capsys: pytest.Capt
     assert "fair/01-fairprune" in page
 
 
+def test_findings_and_two_attributes(tmp_path: Path, lesions: Path) -> None:
+    """Multi-label columns with unknown values, and the intersections of two attributes."""
+    with lesions.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    manifest = lesions.parent / "findings.csv"
+    with manifest.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("image", "dark_spot", "raised", "sex", "skin_tone", "patient_id"))
+        for number, row in enumerate(rows):
+            found = ("1" if row["label"] == "melanoma" else "0", "" if number % 7 == 0 else str(number % 2))
+            writer.writerow((row["image"], *found, row["sex"], row["skin_tone"], row["patient_id"]))
+    columns = ("--labels", "dark_spot,raised", "--attribute", "sex", "--attribute", "skin_tone", "--image-size", "32")
+    small = ("--backbone", "simple_cnn", "--set", "epochs=1", "--set", "batch_size=32")
+    assert _run("train", manifest, *columns, *small, "--out", tmp_path / "run", "--unit", "patient_id", "--json") == 0
+    audit = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert audit["task"] == "multilabel"
+    assert audit["classes"] == ["dark_spot", "raised"]
+    assert "female & light" in audit["attribute"]["groups"]
+    settings = ("--set", "samples=5", "--set", "ratio=0.1", "--set", "step=0.1")
+    assert _run("prune", manifest, "--model", tmp_path / "run", *settings, "--out", tmp_path / "fair") == 0
+    manifest.unlink()
+
+
 def test_weights_of_the_users_own(tmp_path: Path, lesions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A state dict saved by torch on a named backbone: pruned without a run, the split drawn anew."""
     import torch

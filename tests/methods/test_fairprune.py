@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 import equiprune.methods.fairprune as module
 from equiprune import curvature
+from equiprune.audit import point
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
@@ -15,8 +17,9 @@ from equiprune.errors import UsageError
 from equiprune.files import read_json_lines
 from equiprune.methods import OBD, FairPrune
 from equiprune.models.classifier import Classifier
+from equiprune.predicting import predict
 from equiprune.pruning.masks import prunable
-from equiprune.pruning.saliency import sampled
+from equiprune.pruning.saliency import sampled, second_order
 from equiprune.training.loop import Training
 
 Lesions = tuple[Cohort, Pixels]
@@ -44,6 +47,26 @@ def test_the_score_is_the_papers_equation(
     for name, weight in prunable(twin).items():
         expected = 0.5 * weight.detach() ** 2 * (diagonals["dark"][name] - 0.4 * diagonals["light"][name])
         torch.testing.assert_close(scores[name].double(), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_of_three_groups_the_lowest_has_weight_one_and_the_others_share_beta(
+    lesion_data: Lesions, small_net: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort, pixels = lesion_data
+    three = replace(cohort, group=np.arange(len(cohort)) % 3, groups=("a", "b", "c"))
+    caught = []
+    monkeypatch.setattr(module, "prune_iteratively", lambda *arguments: caught.append(arguments))
+    FairPrune(beta=0.4, samples=10_000)(small_net, three, Training(pixels))
+    _, _, training, _, score, facts = caught[0]
+    everyone = sampled(three.subset("train"), 10_000, 0, 1, by_group=True)
+    saliency = second_order(small_net, everyone, training, groups=three.groups, biases=False)
+    low = facts["unprivileged"]
+    first, second = (group for group in three.groups if group != low)
+    for name, found in score(small_net, 1).items():
+        expected = saliency[low][name] - 0.2 * saliency[first][name] - 0.2 * saliency[second][name]
+        torch.testing.assert_close(found, expected)
+    f1 = point(predict(small_net, three.subset("validation"), pixels)).f1_by_group
+    assert low == min(f1, key=lambda group: f1[group]) or len(set(f1.values())) < 3
 
 
 def test_beta_nought_forgets_the_privileged_group(
@@ -80,8 +103,6 @@ def test_samples_are_drawn_per_group_and_anew_each_iteration(lesion_data: Lesion
 
 
 def test_unknown_attributes_take_no_part_in_fairprune_but_in_obd(lesion_data: Lesions) -> None:
-    from dataclasses import replace
-
     train = lesion_data[0].subset("train")
     half = replace(train, group=np.where(np.arange(len(train)) % 2, train.group, -1))
     assert (sampled(half, 10_000, 0, 1, by_group=True).group >= 0).all()
