@@ -318,7 +318,8 @@ def _interrupted(_: Path, __: object) -> None:
 def test_a_full_disk_leaves_the_old_model(model: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Classifier.load(folder).state_dict()
 
-    def full(_: dict[str, Tensor], path: Path) -> None:
+    def full(_: dict[str, Tensor], path: Path, metadata: None) -> None:
+        assert metadata is None
         path.write_bytes(b"half")
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
