@@ -12,7 +12,7 @@ IMAGES = 1500
 SIZE = 64
 EPOCHS = 8
 # A large network on few images: nearly all of its saliency sits in few weights, so the steps are small.
-PRUNING = {"method": "fairprune", "beta": 0.2, "step": 0.0003, "ratio": 0.0021, "samples": 100}
+PRUNING = {"method": "fairprune", "beta": 0.05, "step": 0.0003, "ratio": 0.0015, "samples": 150}
 
 
 def demo_recipe(out: Path, *, seed: int) -> Recipe:

@@ -211,7 +211,7 @@ def _mean(by_group: Mapping[str, float | None]) -> float:
 def _line(record: dict[str, Any], last: int, gap: str) -> str:
     value = "not estimable" if record[gap] is None else f"{record[gap]:.4f}"
     return (
-        f"pruning {record['iteration']}/{last}: {record['removed']:.1%} removed, "
+        f"pruning {record['iteration']}/{last}: {100 * record['removed']:.3g} % removed, "
         f"validation F1 {record['f1']:.3f}, {gap} {value}, {record['seconds']:.0f} s"
     )
 

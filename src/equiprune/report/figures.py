@@ -198,14 +198,14 @@ def _gap_lines(records: Sequence[Mapping[str, Any]], inside: str | None) -> list
 
 
 def _point(record: Mapping[str, Any], value: object, what: str) -> Dot:
-    return Dot(known(value), hover=f"{what}: {number(value)} at {100 * record['removed']:.1f} % removed")
+    return Dot(known(value), hover=f"{what}: {number(value)} at {share(record['removed'], 1)} removed")
 
 
 def _iteration_finding(records: Sequence[Mapping[str, Any]], kept: object) -> str:
     first, last = records[0], next((record for record in records if record["iteration"] == kept), records[-1])
     kept_is = f"iteration {last['iteration']} was kept, with" if kept is not None else "pruning ended with"
     return (
-        f"Of {counted(len(records) - 1, 'iteration')}, {kept_is} {100 * last['removed']:.1f} % of the weights removed: "
+        f"Of {counted(len(records) - 1, 'iteration')}, {kept_is} {share(last['removed'], 1)} of the weights removed: "
         f"validation F1 went from {number(first['f1'])} to {number(last['f1'])}, "
         f"Eopp1 from {number(first['eopp1'])} to {number(last['eopp1'])}."
     )

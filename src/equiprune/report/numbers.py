@@ -115,8 +115,13 @@ def share(part: float, whole: float) -> str:
     Example:
         >>> share(35, 100)
         '35.0 %'
+        >>> share(0.0003, 1)
+        '0.03 %'
     """
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    return f"{percent:.2g} %" if 0 < percent < 1 else f"{percent:.1f} %"
 
 
 def counted(number_of: int, noun: str) -> str:
