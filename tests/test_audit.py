@@ -291,3 +291,21 @@ def test_importing_the_audit_imports_nothing_heavy() -> None:
     code = f"import sys, equiprune.audit; sys.exit(' '.join(m for m in '{heavy}'.split(',') if m in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_wrong_in_a_tiny_group_is_no_certainty() -> None:
+    """0 of 7: Wilson's 95 % interval is [0, 0.354], also where each row is a unit with an id."""
+    label, group = np.array([0, 1] * 27), np.array([0] * 47 + [1] * 7)
+    called = np.where(group == 1, 1 - label, label)
+    score = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
+    p = Predictions(label, score, group, ["a", "b"], ["many", "few"], unit=[f"p{row}" for row in range(54)])
+    accuracy = audit(p, replicates=50).by_group["few"].accuracy
+    assert (accuracy.value, accuracy.low) == (0, 0)
+    assert accuracy.high == pytest.approx(0.3543, abs=1e-3)
+
+
+def test_a_model_that_tells_nothing_apart_is_named() -> None:
+    p = Predictions([0, 1] * 20, [[0.9, 0.1]] * 40, [0, 0, 1, 1] * 10, ["a", "b"], ["f", "m"])
+    found = audit(p, replicates=20)
+    assert found.gaps["eopp1"].value == 0
+    assert any("every row" in notice for notice in found.notices)

@@ -147,6 +147,10 @@ def test_synthesize_train_prune_audit_report(tmp_path: Path, capsys: pytest.Capt
     assert Path(printed["report"]).is_file()
     assert _run("audit", tmp_path / "fair", "--split", "validation") == 0
     assert _run("report", tmp_path / "vanilla", tmp_path / "fair", "--out", tmp_path / "both.html") == 0
+    assert _run("report", tmp_path / "fair", "--out", manifest) == 2  # a page never takes the place of a table
+    assert manifest.read_text().startswith("image,")
+    assert _run("audit", tmp_path / "fair", "--attribute", "sex") == 2
+    assert "--attribute cannot be given" in capsys.readouterr().err
     page = (tmp_path / "both.html").read_text(encoding="utf-8")
     assert "vanilla/01-vanilla" in page
     assert "fair/01-fairprune" in page
@@ -190,6 +194,31 @@ def test_weights_of_the_users_own(tmp_path: Path, lesions: Path, capsys: pytest.
     assert _run("prune", lesions, "--model", tmp_path / "w.pt", *common, *settings, "--out", out) == 0
     assert "split is drawn anew" in capsys.readouterr().err
     assert (out / "steps" / "00-given" / "model.safetensors").is_file()
+
+
+def test_what_is_refused_does_not_block_the_corrected_command(
+    tmp_path: Path, lesions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = ("--label", "label", "--attribute", "skin_tone", "--image-size", "32", "--out", tmp_path / "run")
+    short = ("--set", "epochs=1", "--set", "batch_size=64")
+    assert _run("train", lesions, *columns, *short, "--backbone", "simple_cn") == 4
+    assert "simple_cnn" in capsys.readouterr().err
+    assert _run("train", lesions, *columns, *short, "--backbone", "simple_cnn") == 0
+
+
+def test_images_to_be_skipped_are_notes_of_data_check(
+    tmp_path: Path, lesions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = sorted((lesions.parent / "images").iterdir())
+    for number, path in enumerate(source[:8]):
+        (tmp_path / f"{number}.jpg").write_bytes(path.read_bytes() if number else path.read_bytes()[:400])
+    rows = ["image,label,sex", *(f"{n}.jpg,{'ab'[n % 2]},{'fm'[n // 2 % 2]}" for n in range(9))]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    command = ("data", "check", tmp_path / "m.csv", "--label", "label", "--attribute", "sex", "--on-bad-image", "skip")
+    assert _run(*command) == 0
+    told = capsys.readouterr().out
+    assert "row 2" in told
+    assert "row 10" in told
 
 
 def test_sigterm_ends_with_a_resumable_code(tmp_path: Path) -> None:

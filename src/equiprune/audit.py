@@ -198,6 +198,7 @@ class _Found:
     shared: Bool[np.ndarray, " class"]
     counts: Counts
     wilson: bool
+    units: tuple[int, ...]
 
 
 def _resampled(predictions: Predictions, policy: Policy, replicates: int, seed: int) -> _Found:
@@ -215,6 +216,10 @@ def _resampled(predictions: Predictions, policy: Policy, replicates: int, seed: 
         shared=sums.shared,
         counts=counts,
         wilson=predictions.unit is None and not multilabel,
+        units=tuple(
+            _units(predictions, rows) or int(rows.sum())
+            for rows in (*(predictions.group == g for g in range(len(predictions.groups))), predictions.group >= -1)
+        ),
     )
 
 
@@ -232,7 +237,13 @@ def _estimate(found: _Found, name: str, group: int | None = None) -> Estimate:
         counts = found.counts.pooled() if group is None else found.counts
         low, high = wilson(counts.tp.sum(axis=-1), counts.positive.sum(axis=-1))
         return _proportion(float(value), float(low[group or 0]), float(high[group or 0]))
-    return _proportion(float(value), *interval(float(value), drawn, 0.0, 2.0 if name.endswith("brier") else 1.0))
+    low_, high_ = interval(float(value), drawn, 0.0, 2.0 if name.endswith("brier") else 1.0)
+    if name.endswith("accuracy") and low_ == high_:
+        # All right or all wrong: every draw is the same, and that is no certainty. One vote a unit.
+        units = np.asarray(found.units[-1 if group is None else group])
+        low, high = wilson(np.asarray(value * units), units)
+        return _proportion(float(value), float(low), float(high))
+    return _proportion(float(value), low_, high_)
 
 
 def _proportion(value: float, low: float, high: float) -> Estimate:

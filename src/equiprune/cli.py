@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from equiprune.errors import EquipruneError, Interrupted, LimitExceeded, Problem, UsageError, listed
-from equiprune.options import DataOptions, WorkOptions
+from equiprune.options import DataOptions, TableOptions, WorkOptions
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def audit(
     out: Path | None = None,
     fail_on: tuple[str, ...] = (),
     replicates: int = 2000,
-    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+    table: TableOptions = TableOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Audits a table of predictions from any framework, or a run.
 
@@ -173,7 +173,7 @@ def audit(
         out: folder for audit.json.
         fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
         replicates: bootstrap draws and permutations.
-        work: see there.
+        table: see there.
     """
     from equiprune.audit import audit as audited
     from equiprune.console import audit_table
@@ -182,19 +182,28 @@ def audit(
 
     limits = [Limit.parse(text) for text in fail_on]
     if predictions.is_dir():
-        table, privileged = _run_predictions(predictions, split or "test", privileged)
+        _refuse_columns(attribute, unit, table)
+        found, privileged = _run_predictions(predictions, split or "test", privileged)
     else:
         if not attribute:
             raise UsageError("name the sensitive attribute: --attribute COLUMN")
-        table = Predictions.read(predictions, attribute=attribute, split=split, unit=unit)
-    found = audited(table, privileged=privileged, replicates=replicates, seed=work.seed or 0)
+        found = Predictions.read(
+            predictions,
+            attribute=attribute,
+            split=split,
+            unit=unit,
+            label=table.label or "label",
+            missing=() if table.missing is None else tuple(part.strip() for part in table.missing.split(",")),
+        )
+    result = audited(found, privileged=privileged, replicates=replicates, seed=table.seed)
+    passed = [limit.told(result) for limit in limits if limit.passed(result)]
     if out is not None:
-        found.write(out / "audit.json")
-    if work.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        result.write(out / "audit.json")
+        say(f"audit: {out / 'audit.json'}")
+    if table.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
     else:
-        audit_table(found)
-    passed = [str(limit) for limit in limits if limit.passed(found)]
+        audit_table(result)
     if passed:
         raise LimitExceeded([Problem(text) for text in passed])
 
@@ -212,6 +221,8 @@ def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> Non
     from equiprune.report.page import render
     from equiprune.rundir import RunFolder
 
+    if out.suffix not in (".html", ".htm"):
+        raise UsageError(Problem("the report is an HTML page", file=str(out), hint="Give a name that ends in .html"))
     write_text(out, render(page_of_runs([RunFolder(path) for path in runs])))
     say(f"report: {out}")
 
@@ -330,6 +341,14 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
 
     audit_table(Audit.read(done.audit))
     print(f"report: {done.report}")
+
+
+def _refuse_columns(attribute: tuple[str, ...], unit: str | None, table: TableOptions) -> None:
+    given = {"--attribute": attribute, "--unit": unit, "--label": table.label, "--missing": table.missing}
+    named = [option for option, value in given.items() if value]
+    if named:
+        hint = "To audit another attribute, make a table of predictions that has it"
+        raise UsageError(Problem(f"a run has its own columns; {', '.join(named)} cannot be given", hint=hint))
 
 
 def _run_predictions(path: Path, split: str, privileged: str | None) -> tuple[Any, str | None]:

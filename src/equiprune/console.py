@@ -29,11 +29,12 @@ def audit_table(audit: Audit) -> None:
             name,
             _with_interval(gap),
             _number(gap["floor"]),
-            _number(gap["p_value"]),
+            "< 0.001" if gap["p_value"] is not None and gap["p_value"] < 0.001 else _number(gap["p_value"]),
             str(gap["classes_used"]),
             str(gap["classes_skipped"]),
         )
     console.print(gaps)
+    console.print("noise floor: what equal error rates would show; an interval reaches 0 where p >= 0.05")
     if content.get("fate"):
         fate = content["fate"]
         told = ", ".join(f"{name} {_number(value)}" for name, value in fate.items() if name != "baseline")
@@ -47,7 +48,7 @@ def _with_interval(figure: dict[str, float | None]) -> str:
         return "not estimable"
     if figure["low"] is None or figure["high"] is None:
         return _number(figure["value"])
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
 def _number(value: float | None) -> str:

@@ -66,5 +66,10 @@ class Limit:
         compare: Callable[[float, float], bool] = SIGNS[self.sign]
         return value is not None and compare(value, self.number)
 
+    def told(self, audit: Audit) -> str:
+        """The limit, and the figure that passed it."""
+        content = audit.to_dict()
+        return f"{self}: it is {({**content['overall'], **content['gaps']})[self.figure][self.field]:.4g}"
+
     def __str__(self) -> str:
         return f"{self.figure}{'' if self.field == 'value' else '.' + self.field} {self.sign} {self.number:g}"

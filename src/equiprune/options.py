@@ -65,3 +65,16 @@ class WorkOptions:
         Path | None, Parameter(help="Folder for decoded images; by default beside the run.", group=WORK)
     ] = None
     json: Annotated[bool, Parameter(help="Prints the result as JSON.", group=WORK, negative=())] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table of predictions is read, and how the audit is told."""
+
+    label: Annotated[str | None, Parameter(help="Column of the true classes; `label` by default.", group=DATA)] = None
+    missing: Annotated[
+        str | None, Parameter(help="Attribute values that mean unknown, comma-separated.", group=DATA)
+    ] = None
+    seed: Annotated[int, Parameter(help="Of bootstrap and permutations.", group=WORK)] = 0
+    json: Annotated[bool, Parameter(help="Prints the audit as JSON.", group=WORK, negative=())] = False

@@ -153,7 +153,7 @@ def _told(error: ValidationError, record: type[BaseModel], where: str) -> Iterab
         if fault["type"] == "extra_forbidden" and key is not None:
             yield _unknown(key, record.model_fields, where)
             continue
-        text = fault["msg"].removeprefix("Value error, ")
+        text = "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
         if fault["type"] != "missing" and key is not None:
             text = f"{text[0].lower()}{text[1:]}, not {fault['input']!r}"
         hint = None

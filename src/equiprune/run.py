@@ -116,6 +116,10 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
     cohort, drawn = _with_split(cohort, recipe, run)
     _tell(cohort.notices)
+    classifier, given = _start(recipe, cohort)
+    classifier.to(device)
+    # From here on the folder is this run's: what could be refused has been.
+    run.write_split(cohort.image, np.asarray(cohort.split))
     _record(
         run,
         recipe,
@@ -124,8 +128,6 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
         place,
         device,
     )
-    classifier, given = _start(recipe, cohort)
-    classifier.to(device)
     training = Training(pixels=pixels, device=device, seed=recipe.seed)
     done: list[StepFolder] = []
     if given:
@@ -202,8 +204,6 @@ def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort,
         if problems:
             raise DataError(problems)
         drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
-    assert cohort.split is not None
-    run.write_split(cohort.image, cohort.split)
     return cohort, drawn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from equiprune.data.cohort import Cohort
 from equiprune.data.images import ImageError, prepare
@@ -30,14 +31,22 @@ def check_manifest(
     cohort, problems = inspect_manifest(settings)
     if cohort is None or not images:
         return cohort, problems
-    return cohort, (*problems, *_unreadable(cohort, settings, progress))
+    unreadable = _unreadable(cohort, settings, progress)
+    if settings.on_bad_image == "skip":
+        return replace(cohort, notices=(*cohort.notices, *unreadable)), problems
+    return cohort, (*problems, *unreadable)
 
 
 def _unreadable(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int], None]) -> list[Problem]:
     paths = ImagePaths(str(cohort.root), settings.allow_outside)
-    # The table's own check has told of the others, and a path that leaves the folder is not opened.
-    rows = [row for row, image in enumerate(cohort.image) if paths.fault(str(image)) is None]
     faults = Faults(settings.manifest)
+    rows: list[int] = []
+    for row, image in enumerate(cohort.image):
+        fault = paths.fault(str(image))
+        if fault is None:
+            rows.append(row)
+        elif settings.on_bad_image == "skip":  # otherwise the table's own check has told of it
+            faults.add(fault.kind, fault.what, row=int(cohort.row[row]), column=settings.image, hint=fault.hint)
 
     def reason(row: int) -> str | None:
         try:
@@ -53,9 +62,9 @@ def _unreadable(cohort: Cohort, settings: DataSettings, progress: Callable[[int,
         return None
 
     with ThreadPoolExecutor() as threads:
-        for done, (row, fault) in enumerate(zip(rows, threads.map(reason, rows), strict=True), start=1):
+        for done, (row, found) in enumerate(zip(rows, threads.map(reason, rows), strict=True), start=1):
             progress(done, len(rows))
-            if fault is not None:
-                what = f"{str(cohort.image[row])!r} cannot be used: {fault}"
+            if found is not None:
+                what = f"{str(cohort.image[row])!r} cannot be used: {found}"
                 faults.add("image", what, row=int(cohort.row[row]), column=settings.image)
     return faults.problems()

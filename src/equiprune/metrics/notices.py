@@ -17,7 +17,14 @@ SHOWN = 8
 
 def notices(predictions: Predictions, groups: Counts) -> tuple[str, ...]:
     """Sentences on groups and classes without support, on few positives, and on rows that hang together."""
-    return (*_support(predictions, groups), *_rows(predictions))
+    return (*_constant(predictions), *_support(predictions, groups), *_rows(predictions))
+
+
+def _constant(predictions: Predictions) -> Iterator[str]:
+    called = predictions.predicted
+    if (called == called[:1]).all():
+        what = "the same" if predictions.task == "multilabel" else repr(predictions.classes[int(called[0])])
+        yield f"the model says {what} of every row: it tells nothing apart, and its gaps of 0 are no fairness"
 
 
 def _support(predictions: Predictions, groups: Counts) -> Iterator[str]:

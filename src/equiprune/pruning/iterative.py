@@ -134,7 +134,7 @@ def prune_iteratively(
             break
     kept = _kept(log, schedule, stopped)
     log.add({"kept_iteration": kept, "stopped": stopped, **facts})
-    say(f"kept iteration {kept}: {stopped}")
+    say(f"stopped because {stopped}; iteration {kept} is kept")
     if stopped == SPENT and kept == 0:
         say("nothing was pruned: try a smaller step (or beta), or a larger budget")
     return pruned if kept == path.iteration else _at(classifier, path, kept)

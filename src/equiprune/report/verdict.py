@@ -23,6 +23,7 @@ from equiprune.report.numbers import (
 EVIDENCE = "This report describes evidence; it does not show that a model is fair or fit for clinical use."
 LEVEL = 0.05
 FEW = 30
+TOO_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,14 @@ def gap_sentence(step: StepPage) -> str:
         pair += ", the most distant pair of groups,"
     if known(gap.get("value")) is None:
         return f"{step.name}: the gap in true-positive rate (Eopp1) is not estimable."
+    few = [group for group in named if step.audit["by_group"][group]["n"] < TOO_FEW]
     answer = {
         True: "The gap is distinguishable from chance.",
         False: "The gap is not distinguishable from chance: it may be real, but these images do not show it.",
         None: "Whether it is chance cannot be said here.",
-    }[distinguishable(gap)]
+    }[None if few else distinguishable(gap)]
+    if few:
+        answer += f" There are fewer than {TOO_FEW} test images of {joined(few)}."
     return (
         f"{step.name}: the true-positive rates of {pair} differ by {measured(gap)} on average over classes (Eopp1). "
         f"Groups with equal error rates would show about {number(gap.get('floor'))} on a sample like this "
@@ -186,14 +190,17 @@ def cards(page: Page) -> tuple[Card, ...]:
     worst = Card("Who is worse off?", "Cannot be said", "F1 is known for fewer than two groups")
     if len(order) > 1:
         worst = Card("Who is worse off?", order[0], f"lowest F1, {measured(last['by_group'][order[0]]['f1'])}")
-    chance = distinguishable(gap)
+    few = [group for group in page.groups if last["by_group"][group]["n"] < TOO_FEW]
+    chance = None if few else distinguishable(gap)
     strip = (
         worst,
         Card("Gap in true-positive rate", number(gap.get("value")), f"Eopp1 {interval(gap)}"),
         Card(
             "Distinguishable from chance?",
             {True: "Yes", False: "No", None: "Cannot be said"}[chance],
-            f"{number(gap.get('floor'))} expected by chance; {p_value(gap.get('p_value'))}",
+            f"too few test images of {joined(few)}"
+            if few
+            else f"{number(gap.get('floor'))} expected by chance; {p_value(gap.get('p_value'))}",
             {True: "alert", False: "calm", None: "plain"}[chance],
         ),
         Card("Overall F1", number(f1["value"]), f"macro {interval(f1)}"),
@@ -209,7 +216,9 @@ def _change_card(page: Page) -> Card:
     if old is None or new is None or lost is None or kept is None:
         return Card(f"Change since {page.first.name}", "Cannot be said", "gap or F1 is not estimable")
     doubt = "intervals overlap: may be chance" if overlap(gap_before, gap_after) else "intervals do not overlap"
-    return Card(f"Change since {page.first.name}", signed(new - old), f"in Eopp1; {doubt}; F1 {signed(kept - lost)}")
+    went = "larger gap" if new > old else "smaller gap" if new < old else "same gap"
+    detail = f"{went} in Eopp1; {doubt}; F1 {signed(kept - lost)}"
+    return Card(f"Change since {page.first.name}", signed(new - old), detail, "alert" if new > old else "plain")
 
 
 def warnings(page: Page) -> tuple[str, ...]:
