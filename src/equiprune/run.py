@@ -118,8 +118,8 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     _tell(cohort.notices)
     classifier, given = _start(recipe, cohort)
     classifier.to(device)
-    # From here on the folder is this run's: what could be refused has been.
-    run.write_split(cohort.image, np.asarray(cohort.split))
+    # From here on the folder is this run's: what could be refused has been. The record comes first: a run killed
+    # before its split is written draws the same one again, but a split without a record would look like another's.
     _record(
         run,
         recipe,
@@ -128,6 +128,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
         place,
         device,
     )
+    run.write_split(cohort.image, np.asarray(cohort.split))
     training = Training(pixels=pixels, device=device, seed=recipe.seed)
     done: list[StepFolder] = []
     if given:
