@@ -35,17 +35,72 @@ class Gap(BaseModel):
     low: float | None = Field(description="Lower end of the 95 % interval; 0 where chance alone explains the gap.")
     high: float | None = Field(description="Upper end of the 95 % interval.")
     floor: float | None = Field(description="The gap that equal error rates would show on this test set, on average.")
-    p_value: float | None = Field(description="How often equal error rates would show at least this gap.")
+    p_value: float | None = Field(description="How often equal error rates would show at least this gap (mid-p).")
     classes_used: int = Field(description="Classes that the gap rests on.")
     classes_skipped: int = Field(description="Classes left out, having no denominator in a group of the pair.")
     pair: tuple[str, str] | None = Field(None, description="The two groups that differ most.")
     signed: float | None = Field(
         None, description="Single rates: mean over classes of the privileged group's rate minus that of the other."
     )
+    floor_high: float | None = Field(None, description="What equal error rates would pass in one of 20 test sets.")
+    detectable: float | None = Field(
+        None, description="Smallest gap that would be found (p < 0.05) with 80 % power; null: none would."
+    )
+    ratio: float | None = Field(None, description="The smaller over the larger, mean over classes; 1 is fair.")
+    deviation: float | None = Field(None, description="Mean absolute deviation of the groups from the overall value.")
+
+
+class PairGap(BaseModel):
+    """A gap between two of more than two groups."""
+
+    model_config = _RECORD
+
+    gap: str = Field(description="Key of `gaps`.")
+    pair: tuple[str, str]
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ClassGap(BaseModel):
+    """The gap of one rate in one class, of the worst pair where there are more than two groups."""
+
+    model_config = _RECORD
+
+    class_: str = Field(alias="class", description="The class or finding.")
+    rate: str = Field(description="tpr, fpr, ppv, fnr or selection_rate.")
+    pair: tuple[str, str] | None = Field(description="The groups compared; null where no two can be.")
+    value: float | None
+    low: float | None
+    high: float | None
+    signed: float | None = Field(description="The privileged group's rate minus that of the other.")
+    p_value: float | None = Field(description="Fisher's exact test, mid-p, times the number of pairs.")
+    p_holm: float | None = Field(description="Adjusted over the classes of this rate (Holm).")
+    p_bh: float | None = Field(description="Adjusted over the classes of this rate (Benjamini and Hochberg).")
+    supported: bool = Field(description="Both groups have at least `min_support` rows of the class.")
+
+
+class Worst(BaseModel):
+    """The group that a figure is worst in, among those with support."""
+
+    model_config = _RECORD
+
+    group: str
+    value: float
+
+
+class Thresholds(BaseModel):
+    """Operating points."""
+
+    model_config = _RECORD
+
+    rule: str = Field(description="fixed, youden or sensitivity, with its number.")
+    chosen_on: int | None = Field(description="Rows of the validation split they were chosen on; null: none.")
+    values: dict[str, float] = Field(description="By class or finding: called from this score on.")
 
 
 class GroupFigures(BaseModel):
-    """The performance in one group."""
+    """The performance in one group; null in files of an older version."""
 
     model_config = _RECORD
 
@@ -58,6 +113,11 @@ class GroupFigures(BaseModel):
     auroc: Estimate
     ece: Estimate
     brier: Estimate
+    balanced_accuracy: Estimate | None = None
+    average_precision: Estimate | None = None
+    calibration_intercept: Estimate | None = None
+    calibration_slope: Estimate | None = None
+    supported: bool = Field(True, description="Has at least `min_support` positives; else it is never called worst.")
 
 
 class ClassRates(BaseModel):
@@ -72,6 +132,11 @@ class ClassRates(BaseModel):
     fpr: Estimate
     ppv: Estimate
     fnr: Estimate
+    tnr: Estimate | None = None
+    selection_rate: Estimate | None = None
+    f1: Estimate | None = None
+    auroc: Estimate | None = None
+    average_precision: Estimate | None = None
 
 
 class Attribute(BaseModel):
@@ -94,17 +159,28 @@ class Conventions(BaseModel):
     zero_support: ZeroSupport
     average: str = "macro"
     interval: str = Field(description="How the 95 % intervals were made.")
-    replicates: int = Field(description="Bootstrap draws, and permutations of the noise floor.")
+    replicates: int = Field(description="Bootstrap draws and permutations that were asked for.")
     seed: int
-    score_replicates: int = Field(description="Bootstrap draws of AUROC, ECE and Brier.")
+    min_support: int = Field(
+        10, description="Positives below which a group, or a group's class, is never called worst."
+    )
+    count_replicates: int | None = Field(None, description="Bootstrap draws of counts that were made.")
+    score_replicates: int = Field(description="Normal draws behind the interval of ECE.")
     floor_replicates: int = Field(description="Permutations of the gaps of counts.")
-    auroc_floor_replicates: int = Field(description="Permutations of the AUROC gap.")
-    worst: str = "largest gap over pairs of groups"
+    auroc_floor_replicates: int = Field(description="Permutations, or normal draws, of the gaps of scores.")
+    worst: str = "largest gap over pairs of groups that have support; its interval holds for all pairs (Bonferroni)"
     floor: str = "mean gap when the attribute is permuted within each true class"
+    p_value: str = "mid-p: permutations with an equal gap count half"
+    multiplicity: str = (
+        "gaps_by_class: p_holm and p_bh are adjusted over the classes of one rate; p-values in gaps are not adjusted"
+    )
+    detectable: str = "80 % power at p < 0.05, the same difference in every class"
     accuracy: str
     auroc: str = "one against the rest, over classes with positives and negatives; its gap over those in every group"
+    average_precision: str = "step-wise, over the same classes; it depends on how common a class is in the group"
     ece: str
     brier: str
+    calibration: str = "logistic regression on the logit of the probability that ece uses; intercept with slope 1"
 
 
 class Audit(BaseModel):
@@ -118,11 +194,21 @@ class Audit(BaseModel):
     n_units: int | None = Field(description="Patients or lesions; null without ids.")
     classes: tuple[str, ...]
     attribute: Attribute
-    overall: dict[str, Estimate] = Field(description="accuracy, precision, recall, f1, auroc, ece, brier.")
+    overall: dict[str, Estimate] = Field(
+        description="accuracy, balanced_accuracy, precision, recall, f1, auroc, average_precision, ece, brier, "
+        "calibration_intercept, calibration_slope."
+    )
     by_group: dict[str, GroupFigures]
-    gaps: dict[str, Gap] = Field(description="eopp0, eopp1, eodd, tpr, fpr, ppv, fnr, f1, auroc.")
+    gaps: dict[str, Gap] = Field(
+        description="eopp0, eopp1, eodd, tpr, fpr, ppv, fnr, selection_rate (demographic parity), and every figure "
+        "of `overall`."
+    )
     by_class: tuple[ClassRates, ...]
     conventions: Conventions
+    worst_group: dict[str, Worst] = Field(default_factory=dict, description="By figure of `overall`.")
+    pairs: tuple[PairGap, ...] = Field((), description="Every pair's gaps, where there are 3 to 10 groups.")
+    gaps_by_class: tuple[ClassGap, ...] = Field((), description="The gap of every rate in every class.")
+    thresholds: Thresholds | None = Field(None, description="Operating points, where classes are called by them.")
     fate: dict[str, str | float | None] | None = Field(
         None, description="FATE on eopp0, eopp1 and eodd against the model named `baseline`."
     )

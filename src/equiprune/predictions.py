@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +43,8 @@ class Predictions:
         attribute: the attribute's name.
         unit: ids of patients or lesions; a blank id is a unit of its own. None: rows are independent.
         image: ids of the images.
-        threshold: multi-label: probability from which a finding is called, per finding; 0.5 by default.
+        threshold: probability from which a finding, or each of two classes, is called; by default 0.5 for a
+            finding, and the most probable class.
 
     Raises:
         DataError: lengths differ, scores are no probabilities, a label or group is not among the
@@ -110,12 +112,21 @@ class Predictions:
         """Whether a sample has one class or several findings."""
         return "multiclass" if self.label.ndim == 1 else "multilabel"
 
-    @property
+    @cached_property
     def predicted(self) -> Int[np.ndarray, " sample"] | Bool[np.ndarray, "sample class"]:
-        """Multi-class: the most probable class (the first of equals); multi-label: score >= threshold."""
-        if self.task == "multiclass":
-            return np.asarray(self.score.argmax(axis=1), dtype=np.int64)
-        return np.asarray(self.score >= (0.5 if self.threshold is None else self.threshold))
+        """Multi-class: the most probable class (the first of equals), or the second of two from its threshold on.
+
+        Multi-label: score >= threshold.
+        """
+        if self.task == "multilabel":
+            return np.asarray(self.score >= (0.5 if self.threshold is None else self.threshold))
+        if self.threshold is not None:
+            return np.asarray(self.score[:, 1] >= self.threshold[1], dtype=np.int64)
+        return np.asarray(self.score.argmax(axis=1), dtype=np.int64)
+
+    def called_at(self, threshold: Values) -> Predictions:
+        """The same scores, called at other thresholds (findings, or two classes)."""
+        return replace(self, threshold=threshold)
 
     def take(self, rows: Int[np.ndarray, " some"] | Bool[np.ndarray, " sample"]) -> Predictions:
         """Only some rows, by index or mask; classes and groups stay."""
@@ -222,9 +233,10 @@ def _ids(values: Values) -> Shaped[np.ndarray, " sample"]:
     return array.astype(np.str_)
 
 
-def _numbers(values: Values, name: str, problems: list[Problem]) -> NDArray[np.float64]:
+def _numbers(values: Values, name: str, problems: list[Problem]) -> NDArray[np.floating[Any]]:
     try:
-        return np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        return array if array.dtype == np.float32 else np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError):
         problems.append(Problem("must be an array of numbers", column=name))
         return np.full(np.shape(np.asarray(values, dtype=object)), np.nan)
@@ -306,6 +318,8 @@ def _wrong_shapes(p: Predictions) -> list[Problem]:
         for name, (array, shape) in shapes.items()
         if array is not None and array.shape != shape
     ]
+    if p.label.ndim == 1 and many > 2 and p.threshold is not None:
+        found.append(Problem(f"thresholds are for findings or for two classes, not for {many}"))
     if p.label.ndim == 1 and many < 2:
         found.append(Problem(f"there is {many} class; at least two are needed", hint="A binary task has two columns"))
     return found

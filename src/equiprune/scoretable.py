@@ -152,7 +152,7 @@ def _wanted(
         image=next((name for name in ("image", "id") if name in header), None),
         label=tuple(LABEL + name for name in classes) if findings else (label,),
         classes=classes,
-        threshold=tuple(THRESHOLD + name for name in classes if findings and THRESHOLD + name in header),
+        threshold=tuple(THRESHOLD + name for name in classes if THRESHOLD + name in header),
         multilabel=bool(findings),
     )
     if not classes:

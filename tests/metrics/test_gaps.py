@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import get_args
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from fairlearn.metrics import MetricFrame, false_positive_rate, true_positive_rate
+from fairlearn.metrics import (
+    MetricFrame,
+    demographic_parity_difference,
+    equalized_odds_difference,
+    false_positive_rate,
+    selection_rate,
+    true_positive_rate,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import precision_score
 
 from equiprune.metrics import gaps, rates
 from equiprune.metrics.counts import Counts
@@ -86,24 +95,40 @@ def test_gaps_do_not_depend_on_the_order_of_groups_or_classes(confusion: np.ndar
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=8, max_size=60))
 @settings(deadline=None)
 def test_binary_differences_agree_with_fairlearn(rows: list[tuple[bool, bool, bool]]) -> None:
+    # Each group has both classes, found and missed.
     every = [(y, h, a) for y in (False, True) for h in (False, True) for a in (False, True)]
-    label, predicted, group = np.array(rows + every, dtype=np.int64).T  # each group has both classes
+    label, predicted, group = np.array(rows + every, dtype=np.int64).T
     frame = MetricFrame(
-        metrics={"tpr": true_positive_rate, "fpr": false_positive_rate},
+        metrics={
+            "tpr": true_positive_rate,
+            "fpr": false_positive_rate,
+            "selection": selection_rate,
+            "precision": partial(precision_score, zero_division=np.nan),
+        },
         y_true=label,
         y_pred=predicted,
         sensitive_features=group,
     )
     counts = Counts.from_labels(label[:, None].astype(float), predicted[:, None], group, 2)
-    assert gaps.worst(gaps.rate_by_pair(rates.tpr(counts))) == pytest.approx(frame.difference()["tpr"], abs=1e-12)
+    assert gaps.worst(gaps.by_pair("tpr", counts)) == pytest.approx(frame.difference()["tpr"], abs=1e-12)
     assert gaps.eopp0(counts) == pytest.approx(frame.difference()["fpr"], abs=1e-12)
+    assert gaps.selection_rate(counts) == pytest.approx(frame.difference()["selection"], abs=1e-12)
+    assert gaps.worst(gaps.by_pair("ppv", counts)) == pytest.approx(frame.difference()["precision"], abs=1e-12)
+    for name, rate in (("tpr", rates.tpr), ("selection", rates.selection_rate)):
+        if frame.by_group[name].max() > 0:
+            assert gaps.smaller_over_larger(rate(counts))[0] == pytest.approx(frame.ratio()[name], abs=1e-12)
+    parity = demographic_parity_difference(label, predicted, sensitive_features=group)
+    assert gaps.selection_rate(counts) == pytest.approx(parity, abs=1e-12)
+    odds = equalized_odds_difference(label, predicted, sensitive_features=group)
+    assert max(float(gaps.eopp0(counts)), float(gaps.eopp1(counts))) == pytest.approx(odds, abs=1e-12)
 
 
 def test_a_class_without_support_is_skipped_or_counts_as_zero() -> None:
     counts = Counts.from_confusion(np.array([[[4, 0], [1, 1]], [[3, 1], [0, 0]]]))  # no row of class 1 in group 1
     assert gaps.eopp1(counts) == pytest.approx(0.25)
     assert gaps.eopp1(counts, "as_zero") == pytest.approx((0.25 + 0.5) / 2)
-    assert gaps.compared(rates.tpr(counts), (0, 1)).tolist() == [True, False]
+    delta = gaps.components("eopp1", gaps.all_rates(counts), gaps.Policy())
+    assert gaps.compared(delta[0]).tolist() == [True, False]
 
 
 def test_nothing_to_compare_is_nan_not_zero() -> None:
@@ -126,3 +151,23 @@ def test_leading_axes_are_draws() -> None:
 def test_signed_gaps_of_tpr_and_fnr_are_opposite() -> None:
     counts = Counts.from_confusion(np.random.default_rng(1).integers(1, 9, (2, 3, 3)))
     assert gaps.signed(rates.tpr(counts), 0, 1) == pytest.approx(-gaps.signed(rates.fnr(counts), 0, 1))
+
+
+def test_the_fnr_gap_is_the_tpr_gap_and_single_rates_are_eopp() -> None:
+    counts = Counts.from_confusion(np.random.default_rng(2).integers(0, 5, (3, 4, 4)))
+    assert gaps.by_pair("fnr", counts) == pytest.approx(gaps.by_pair("tpr", counts), nan_ok=True)
+    assert gaps.by_pair("eopp0", counts) == pytest.approx(gaps.by_pair("fpr", counts), nan_ok=True)
+
+
+def test_the_gap_of_chosen_pairs_is_that_part_of_all_pairs() -> None:
+    counts = Counts.from_confusion(np.random.default_rng(3).integers(1, 9, (4, 3, 3)))
+    every = gaps.by_pair("eodd", counts)
+    assert gaps.by_pair("eodd", counts, among=[(0, 3), (1, 2)]) == pytest.approx(every[[2, 3]])
+
+
+def test_ratios_and_deviations_by_hand() -> None:
+    rate = np.array([[0.5, 0.0, np.nan], [0.25, 0.0, 1.0]])
+    assert gaps.smaller_over_larger(rate)[0] == pytest.approx((0.5 + 1.0) / 2)  # both 0 is equal
+    overall = np.array([0.4, 0.0, 1.0])
+    expected = ((0.1 + 0.15) / 2 + 0 + 0) / 3
+    assert gaps.deviation(rate, overall, np.array([True, True])) == pytest.approx(expected)

@@ -1,159 +1,74 @@
-"""Every figure of an audit as named arrays: the value, its bootstrap draws, and a gap's draws by chance.
+"""Every figure of an audit with its 95 % interval, as named arrays.
 
-A name is `part.figure`: `overall.f1` is one number, `by_group.f1` one a group, `gaps.f1` one. Draws
-have a leading axis.
+A *side* is a group or, last, all rows. Figures are by side; rates by side and class; gaps by pair of groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import sparse
 
-from equiprune.metrics import gaps, performance, rates
+from equiprune.metrics import gaps, intervals, performance
 from equiprune.metrics.counts import Counts, count
-from equiprune.metrics.sampling import (
-    by_unit,
-    contributions,
-    count_atoms,
-    counts_of,
-    resample,
-    row_atoms,
-    slots,
-    unit_codes,
-)
+from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
+from equiprune.metrics.intervals import Difference, Ends, Together
+from equiprune.metrics.null import Null
+from equiprune.metrics.ranking import NAMES as RANKED
+from equiprune.metrics.rates import ratio
+from equiprune.metrics.sampling import affordable, count_atoms, counts_of, effective, resample, sides
+from equiprune.metrics.scored import SCORED, Scored, rank_interval
 from equiprune.predictions import Predictions
 
-RATES: dict[str, Callable[[Counts], Float[np.ndarray, "*draw group class"]]] = {
-    "tpr": rates.tpr,
-    "fpr": rates.fpr,
-    "ppv": rates.ppv,
-    "fnr": rates.fnr,
+FIGURES = (*performance.FROM_COUNTS, *SCORED)
+GAPS = (*COUNT_GAPS, *FIGURES)
+BY_CLASS = ("tpr", "fpr", "ppv", "fnr", "tnr", "selection_rate", "f1", *RANKED)
+OF = {
+    "tpr": "positive",
+    "fnr": "positive",
+    "fpr": "negative",
+    "tnr": "negative",
+    "ppv": "called",
+    "selection_rate": "known",
 }
-MACRO: dict[str, Callable[[Counts], Float[np.ndarray, "*draw group"]]] = {
-    "precision": performance.precision,
-    "recall": performance.recall,
-    "f1": performance.f1,
-}
-FIGURES = ("accuracy", *MACRO, "auroc", "ece", "brier")
-GAPS = ("eopp0", "eopp1", "eodd", *RATES, "f1", "auroc")
-FEWEST = 200
-AFFORDABLE = 20_000_000
+"""What a rate is a share of: the key of `sampling.effective`."""
 
-Arrays = dict[str, Float[np.ndarray, "..."]]
+MULTINOMIAL = 10
+"""What drawing a confusion cell costs, beside drawing a row."""
 
-
-@dataclass(frozen=True)
-class Policy:
-    """The two choices that change a gap's meaning; see `metrics.gaps`."""
-
-    eodd: gaps.Eodd = "half_mean"
-    zero_support: gaps.ZeroSupport = "skip"
-
-
-def gaps_by_pair(counts: Counts, policy: Policy) -> Arrays:
-    """Every gap that depends on counts alone, for each pair of groups."""
-    tpr, fpr, ppv = (gaps.rate_by_pair(rate(counts)) for rate in (rates.tpr, rates.fpr, rates.ppv))
-    return {
-        "eopp0": gaps.eopp0_by_pair(counts, policy.zero_support),
-        "eopp1": gaps.eopp1_by_pair(counts, policy.zero_support),
-        "eodd": gaps.eodd_by_pair(counts, policy.eodd, policy.zero_support),
-        "tpr": tpr,
-        "fpr": fpr,
-        "ppv": ppv,
-        "fnr": tpr,  # FNR = 1 - TPR
-        "f1": gaps.scalar_by_pair(performance.f1(counts)),
-    }
-
-
-def compared(name: str, counts: Counts, pair: tuple[int, int], policy: Policy) -> Bool[np.ndarray, " class"]:
-    """The classes that a gap of a pair of groups rests on."""
-    if name == "f1":
-        found = (counts.tp + counts.fp + counts.fn)[list(pair)] > 0
-        return np.asarray(found.any(axis=0))
-    if name.startswith("eo") and policy.zero_support == "as_zero":
-        return np.ones(counts.tp.shape[-1], dtype=bool)
-    needed = {"eopp0": ("fpr",), "eopp1": ("tpr",), "eodd": ("tpr", "fpr")}.get(name, (name,))
-    each = [gaps.compared(RATES[rate](counts), pair) for rate in needed]
-    return np.asarray(np.logical_and.reduce(each))
-
-
-def count_figures(counts: Counts, policy: Policy, *, multilabel: bool) -> Arrays:
-    """All figures of counts whose last slot holds the rows of unknown group."""
-    groups, overall = counts.take(slice(-1)), counts.pooled()
-    found = {
-        "by_group.accuracy": performance.accuracy(groups, multilabel=multilabel),
-        "overall.accuracy": performance.accuracy(overall, multilabel=multilabel)[..., 0],
-    }
-    for name, metric in MACRO.items():
-        found |= {f"by_group.{name}": metric(groups), f"overall.{name}": metric(overall)[..., 0]}
-    return found | gap_figures(groups, policy)
-
-
-def gap_figures(groups: Counts, policy: Policy) -> Arrays:
-    """The gaps that depend on counts alone, of the worst pair."""
-    return {f"gaps.{name}": gaps.worst(by_pair) for name, by_pair in gaps_by_pair(groups, policy).items()}
-
-
-def stacked(chunks: Iterable[Arrays]) -> Arrays:
-    """Chunks of draws, joined."""
-    found = list(chunks)
-    return {name: np.concatenate([chunk[name] for chunk in found]) for name in found[0]}
-
-
-def count_draws(predictions: Predictions, policy: Policy, draws: int, rng: np.random.Generator) -> Arrays:
-    """Bootstrap draws of `count_figures`."""
-    many, classes, multilabel = len(predictions.groups) + 1, len(predictions.classes), _multilabel(predictions)
-    totals = resample(count_atoms(predictions), draws, rng)
-    return stacked(count_figures(counts_of(t, many, classes), policy, multilabel=multilabel) for t in totals)
-
-
-def affordable(draws: int, cost: int) -> int:
-    """How many draws are made where each passes over `cost` cells: all that are asked, or at least 200 of them.
-
-    Example:
-        >>> affordable(2000, 5_000), affordable(2000, 20_000), affordable(2000, 10_000_000)
-        (2000, 1000, 200)
-    """
-    return min(draws, max(FEWEST, AFFORDABLE // cost))
-
-
-def _multilabel(predictions: Predictions) -> bool:
-    return predictions.task == "multilabel"
+Values = Float[np.ndarray, "*axes"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreSums:
-    """What every row adds to the figures that need scores, and the AUROCs that the sums start from.
+class Figure:
+    """Values and the ends of their intervals, arrays of one shape; nan where undefined."""
+
+    value: Values
+    low: Values
+    high: Values
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What counts say, and how their sums hang together.
 
     Args:
-        rows: per slot the weight, squared error and 15 bins of `calibration`; then the influence on each AUROC.
-        auroc: overall, then per group over its own classes, then per group over the shared classes.
-        shared: classes with positives and negatives in every group: the AUROC gap rests on them.
-        groups: how many.
+        counts: of every side.
+        rates: of every side.
+        size: independent observations behind each rate; see `sampling.effective`.
+        macro: for the means over classes, how errors of different classes hang together, by side.
+        gap: the same for the gaps of counts, by pair.
+        spread: variance of accuracy, by side.
     """
 
-    rows: sparse.csr_array
-    auroc: Float[np.ndarray, " figure"]
-    shared: Bool[np.ndarray, " class"]
-    groups: int
-
-    def figures(self, totals: Float[np.ndarray, "*draw column"]) -> Arrays:
-        """AUROC (to first order in the weights: DeLong), ECE and Brier from sums over rows."""
-        width, many = 2 + performance.BINS, self.groups + 1
-        blocks = totals[..., : many * width].reshape(*totals.shape[:-1], many, width)
-        auroc = np.clip(self.auroc + totals[..., many * width :], 0, 1)
-        found = {"overall.auroc": auroc[..., 0], "by_group.auroc": auroc[..., 1:many]}
-        for part, block in (("overall", blocks.sum(axis=-2)), ("by_group", blocks[..., :-1, :])):
-            found[f"{part}.brier"] = performance.brier(block[..., 0], block[..., 1])
-            found[f"{part}.ece"] = performance.ece(block[..., 0], block[..., 2:])
-        return found | {
-            "shared.auroc": auroc[..., many:],
-            "gaps.auroc": gaps.worst(gaps.scalar_by_pair(auroc[..., many:])),
-        }
+    counts: Counts
+    rates: gaps.Rates
+    size: dict[str, Float[np.ndarray, "side class"]]
+    macro: dict[str, Float[np.ndarray, " side"]]
+    gap: dict[str, Float[np.ndarray, " pair"]]
+    spread: Float[np.ndarray, " side"]
+    replicates: int
 
 
 def shared_classes(counts: Counts) -> Bool[np.ndarray, " class"]:
@@ -162,69 +77,272 @@ def shared_classes(counts: Counts) -> Bool[np.ndarray, " class"]:
     return np.asarray(both[(counts.positive + counts.negative).any(axis=-1)].all(axis=0))
 
 
-def score_sums(predictions: Predictions) -> ScoreSums:
-    """Prepares the figures that need scores."""
-    n, many = len(predictions), len(predictions.groups)
-    shared = shared_classes(count(predictions).take(slice(-1)))
-    row, slot, known = np.arange(n), slots(predictions), np.flatnonzero(predictions.group >= 0)
-    parts, width = performance.calibration(predictions), 2 + performance.BINS
-    hit, place = np.nonzero(parts.excess)
-    first = (many + 1) * width
-    overall, influence = performance.macro_auroc(predictions, np.ones(n, dtype=bool))
-    values, own, common = [overall], np.zeros(n), np.zeros(n)
-    for among, total in ((None, own), (shared, common)):
-        for g in range(many):
-            value, added = performance.macro_auroc(predictions, predictions.group == g, among)
-            values.append(value)
-            total += added
-    group = predictions.group[known]
-    entries = [
-        (row, slot * width, parts.weight),
-        (row, slot * width + 1, parts.brier),
-        (hit, slot[hit] * width + 2 + place, parts.excess[hit, place]),
-        (row, np.full(n, first), influence),
-        (known, first + 1 + group, own[known]),
-        (known, first + 1 + many + group, common[known]),
-    ]
-    rows, columns, data = (np.concatenate(part) for part in zip(*entries, strict=True))
-    shape = (n, first + 1 + 2 * many)
-    return ScoreSums(sparse.csr_array((data, (rows, columns)), shape=shape), np.array(values), shared, many)
-
-
-def score_draws(predictions: Predictions, sums: ScoreSums, draws: int, rng: np.random.Generator) -> Arrays:
-    """Bootstrap draws of `ScoreSums.figures`."""
-    return stacked(sums.figures(t) for t in resample(row_atoms(sums.rows, predictions), draws, rng))
-
-
-def effective(predictions: Predictions) -> dict[str, Float[np.ndarray, "group class"]] | None:
-    """The number of independent observations behind each rate, (Σm)² / Σm² over units of m rows; None without ids.
-
-    It treats rows of one unit as copies of each other, so an interval built on it is rather too wide.
-    """
-    if predictions.unit is None:
-        return None
-    many, classes = len(predictions.groups) + 1, len(predictions.classes)
-    slot = slots(predictions)
-    rows = contributions(predictions.label, predictions.predicted, slot, many, classes)
-    units = by_unit(rows, unit_codes(predictions))
-    positive, called = (units[:, part * many * classes : (part + 1) * many * classes] for part in (1, 2))
-    squares = {"positive": _squares(positive), "called": _squares(called)}
-    if _multilabel(predictions):
-        squares["negative"] = _squares(units[:, 3 * many * classes :] - positive)
-    else:  # (n - p)² summed without the dense n - p
-        size = positive @ sparse.csr_array(np.kron(np.eye(many), np.ones((classes, 1))))
-        cross = (size.T @ positive).toarray().reshape(many, many, classes)[np.arange(many), np.arange(many)]
-        every = np.repeat(_squares(size), classes)
-        squares["negative"] = every - 2 * cross.ravel() + squares["positive"]
-    counts = count(predictions)
-    totals = {"positive": counts.positive, "negative": counts.negative, "called": counts.called}
-    found = {
-        name: rates.ratio(total.astype(np.float64) ** 2, squares[name].reshape(many, classes))[:-1]
-        for name, total in totals.items()
+def _macro_parts(counts: Counts) -> dict[str, Float[np.ndarray, "*draw side class"]]:
+    """What the means over classes are means of."""
+    return {
+        "precision": performance.per_class(counts.tp, counts.called),
+        "recall": performance.per_class(counts.tp, counts.positive),
+        "f1": performance.per_class(2 * counts.tp, counts.called + counts.positive),
     }
-    by_rate = {"tpr": "positive", "fnr": "positive", "fpr": "negative", "ppv": "called"}
-    return {rate: found[name] for rate, name in by_rate.items()}
 
 
-def _squares(size: sparse.csr_array) -> Float[np.ndarray, " column"]:
-    return np.asarray(size.power(2).sum(axis=0))
+def _shares(used: Bool[np.ndarray, "*axes class"]) -> Float[np.ndarray, "*axes class"]:
+    return ratio(used.astype(np.float64), np.maximum(used.sum(axis=-1, keepdims=True), 1))
+
+
+def gap_weights(name: str, delta: Float[np.ndarray, "pair part class"], policy: Policy) -> Values:
+    """The weight of every component in a gap; 0 for one that is skipped."""
+    used = ~np.isnan(delta)
+    return used.astype(np.float64) if name == "eodd" and policy.eodd == "sum" else _shares(used)
+
+
+def counted(predictions: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Counted:
+    """Counts of the test set, and bootstrap resamples of them for what a formula does not give.
+
+    Args:
+        predictions: the test set.
+        among: the pairs of groups that are compared.
+        policy: the conventions of the gaps.
+        draws: resamples; fewer are made where each costs much.
+        rng: where randomness comes from.
+    """
+    counts = sides(count(predictions))
+    rates = gaps.all_rates(counts)
+    multilabel = predictions.task == "multilabel"
+    used = _shares(performance.present(counts))
+    macro = {name: Together(part, used) for name, part in _macro_parts(counts).items()}
+    macro["accuracy"] = Together(performance.accuracy(counts, multilabel=multilabel)[:, None], np.ones((len(used), 1)))
+    balanced = rates["tpr"] if not multilabel else (rates["tpr"] + rates["tnr"]) / 2
+    macro["balanced_accuracy"] = Together(balanced, _shares(~np.isnan(balanced)))
+    together = {}
+    for name in COUNT_GAPS:
+        delta = _groups(name, rates, policy, among)
+        weight = gap_weights(name, delta, policy) * np.where(delta < 0, -1.0, 1.0)
+        together[name] = Together(_flat(delta), _flat(weight))
+    atoms, slots_ = count_atoms(predictions), len(predictions.groups) + 1
+    made = 0
+    cost = len(atoms) * (MULTINOMIAL if atoms.copies.max() > 1 else 1)
+    for totals in resample(atoms, affordable(draws, cost), rng):
+        drawn = sides(counts_of(totals, slots_, len(predictions.classes)))
+        found = gaps.all_rates(drawn)
+        for name, part in _macro_parts(drawn).items():
+            macro[name].add(part)
+        macro["accuracy"].add(performance.accuracy(drawn, multilabel=multilabel)[..., None])
+        macro["balanced_accuracy"].add(found["tpr"] if not multilabel else (found["tpr"] + found["tnr"]) / 2)
+        for name in COUNT_GAPS:
+            together[name].add(_flat(_groups(name, found, policy, among)))
+        made += len(totals)
+    return Counted(
+        counts=counts,
+        rates=rates,
+        size=effective(predictions, counts),
+        macro={name: part.ratio() for name, part in macro.items()},
+        gap={name: part.ratio() for name, part in together.items()},
+        spread=macro["accuracy"].variance(),
+        replicates=made,
+    )
+
+
+def _groups(name: str, rates: gaps.Rates, policy: Policy, among: Pairs) -> Values:
+    """Components between groups (the last side, all rows, is in no pair)."""
+    return gaps.components(name, rates, policy, among)
+
+
+def _flat(parts: Float[np.ndarray, "*axes part class"]) -> Float[np.ndarray, "*axes item"]:
+    return parts.reshape(*parts.shape[:-2], -1)
+
+
+def figures(found: Counted, scores: Scored, *, multilabel: bool) -> dict[str, Figure]:
+    """Every figure of `FIGURES`, by side."""
+    counts, size = found.counts, found.size
+    used = _shares(performance.present(counts))
+    result = {}
+    union = counts.tp + counts.fp + counts.fn
+    macro = {
+        "precision": (ratio(counts.tp, counts.called), size["called"], used, None),
+        "recall": (found.rates["tpr"], size["positive"], used, None),
+        "f1": (ratio(counts.tp, union), size["union"], used, intervals.as_f1),
+        "balanced_accuracy": (found.rates["tpr"], size["positive"], _shares(~np.isnan(found.rates["tpr"])), None),
+    }
+    for name, (p, n, weight, shape) in macro.items():
+        value = performance.FROM_COUNTS[name](counts, multilabel=multilabel)
+        ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], shape)
+        result[name] = _holding(value, ends)
+    if multilabel:
+        result["balanced_accuracy"] = _balanced(found)
+    result["accuracy"] = _accuracy(found, multilabel=multilabel)
+    for name in SCORED:
+        result[name] = _holding(scores.value[name], (scores.low[name], scores.high[name]))
+    return result
+
+
+def _holding(value: Values, ends: Ends) -> Figure:
+    return Figure(
+        value,
+        np.where(np.isnan(value), np.nan, np.fmin(ends[0], value)),
+        np.where(np.isnan(value), np.nan, np.fmax(ends[1], value)),
+    )
+
+
+def _balanced(found: Counted) -> Figure:
+    """Multi-label: the mean of TPR and TNR over findings, from the intervals of both."""
+    value = performance.balanced_accuracy(found.counts, multilabel=True)
+    used = ~np.isnan(found.rates["tpr"] + found.rates["tnr"])
+    ends = [
+        intervals.mean_of_proportions(
+            found.rates[rate], found.size[OF[rate]], _shares(used), found.macro["balanced_accuracy"]
+        )
+        for rate in ("tpr", "tnr")
+    ]
+    each = [ratio(np.where(used, found.rates[rate], 0.0).sum(axis=-1), used.sum(axis=-1)) for rate in ("tpr", "tnr")]
+    down, up = (
+        np.hypot(*(np.abs(mean - end[side]) for mean, end in zip(each, ends, strict=True))) / 2 for side in (0, 1)
+    )
+    return _holding(value, (np.maximum(value - down, 0), np.minimum(value + up, 1)))
+
+
+def _accuracy(found: Counted, *, multilabel: bool) -> Figure:
+    value = performance.accuracy(found.counts, multilabel=multilabel)
+    rows = found.size["known"].max(axis=-1)
+    if multilabel:  # cells of one row hang together: between one vote a row and one a cell, as the bootstrap says
+        near = np.clip(value, 0.01, 0.99)
+        cells = (found.counts.positive + found.counts.negative).sum(axis=-1).astype(np.float64)
+        rows = np.clip(np.nan_to_num(ratio(near * (1 - near), found.spread)), rows, np.maximum(cells, rows))
+    return _holding(value, intervals.score_interval(value, rows))
+
+
+def by_class(found: Counted, scores: Scored) -> dict[str, Figure]:
+    """Every figure of `BY_CLASS`, by side and class."""
+    result = {}
+    for name, denominator in OF.items():
+        value = found.rates[name]
+        result[name] = _holding(value, intervals.score_interval(value, found.size[denominator]))
+    counts = found.counts
+    jaccard = ratio(counts.tp, counts.tp + counts.fp + counts.fn)
+    low, high = intervals.score_interval(jaccard, found.size["union"])
+    result["f1"] = _holding(intervals.as_f1(jaccard), (intervals.as_f1(low), intervals.as_f1(high)))
+    ranks = scores.ranks
+    for metric, name in enumerate(RANKED):
+        value = ranks.value[metric]
+        result[name] = _holding(value, rank_interval(value, ranks.variance[metric], ranks.kinds))
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """A gap of every pair; `low` and `high` hold for each pair, `least` for the largest of all pairs.
+
+    Args:
+        value: of each pair.
+        low: lower ends.
+        high: upper ends.
+        least: lower ends that hold for all pairs together (Bonferroni).
+    """
+
+    value: Float[np.ndarray, " pair"]
+    low: Float[np.ndarray, " pair"]
+    high: Float[np.ndarray, " pair"]
+    least: Float[np.ndarray, " pair"]
+
+
+def all_gaps(
+    found: Counted, scores: Scored, sided: dict[str, Figure], chance: Null, among: Pairs, policy: Policy
+) -> dict[str, Gaps]:
+    """Every gap of `GAPS`, by pair.
+
+    Args:
+        found: what counts say.
+        scores: what scores say.
+        sided: `figures`.
+        chance: the gaps under equal error rates.
+        among: the pairs that are compared.
+        policy: the conventions.
+    """
+    strict = strict_z(len(among))
+    result = {}
+    for name in COUNT_GAPS:
+        delta = _groups(name, found.rates, policy, among)
+        value = gaps.total(name, delta, policy)
+        top = np.inf if name == "eodd" and policy.eodd != "half_mean" else 1.0
+        ends = [_count_gap(name, found, delta, chance, among, policy, z) for z in (intervals.Z, strict)]
+        result[name] = _gaps(value, ends[0][0], ends[0][1], ends[1][0], top)
+    for name in FIGURES:
+        one = sided[name]
+        if name in scores.compared:
+            one = _holding(scores.compared[name], scores.reach[name])
+        result[name] = _scalar_gap(
+            one, among, strict, np.inf if name.startswith("calibration") else 1.0 + (name == "brier")
+        )
+    return result
+
+
+def strict_z(pairs: int) -> float:
+    """Standard errors of a one-sided limit that holds for all pairs together.
+
+    Example:
+        >>> round(strict_z(1), 2), round(strict_z(3), 2)
+        (1.96, 2.39)
+    """
+    from scipy.special import ndtri
+
+    return float(-ndtri(intervals.LEVEL / 2 / max(pairs, 1)))
+
+
+def _gaps(value: Values, low: Values, high: Values, least: Values, top: float) -> Gaps:
+    low, high, least = (np.clip(end, 0, top) for end in (low, high, least))
+    return Gaps(value, np.minimum(low, value), np.maximum(high, value), np.minimum(least, value))
+
+
+def _count_gap(
+    name: str,
+    found: Counted,
+    delta: Float[np.ndarray, "pair part class"],
+    chance: Null,
+    among: Pairs,
+    policy: Policy,
+    z: float,
+) -> tuple[Values, Values]:
+    weight = _flat(gap_weights(name, delta, policy))
+    variance, _ = _reach(name, found, among, policy, np.full((len(among), 1), z))
+    shrunk = intervals.shared_out(variance, weight, found.gap[name], z)
+    _, reach = _reach(name, found, among, policy, shrunk)
+    return intervals.sum_of_sizes(_flat(delta), reach, variance, weight, _flat(chance.size[name]))
+
+
+def _reach(
+    name: str, found: Counted, among: Pairs, policy: Policy, z: Float[np.ndarray, "pair 1"]
+) -> tuple[Float[np.ndarray, "pair item"], Difference]:
+    """Variance and interval of every component of a gap."""
+    first, second = np.array(among).reshape(-1, 2).T
+    fixed = policy.zero_support == "as_zero" and name.startswith("eo")
+    variances, downs, ups = [], [], []
+    for part in gaps.parts(name, policy):
+        variance = down = up = np.zeros(())
+        for rate, times in part:
+            p, n = found.rates[rate], found.size[OF[rate]]
+            if fixed:  # a rate that counts as 0 by convention does not vary
+                n = np.where(np.isnan(p), np.inf, n)
+                p = np.nan_to_num(p)
+            one = intervals.difference(p[first], n[first], p[second], n[second], z)
+            variance = variance + times**2 * (_variance(p, n)[first] + _variance(p, n)[second])
+            down, up = np.hypot(down, abs(times) * one.down), np.hypot(up, abs(times) * one.up)
+        variances.append(variance)
+        downs.append(down)
+        ups.append(up)
+    return np.concatenate(variances, axis=1), Difference(np.concatenate(downs, axis=1), np.concatenate(ups, axis=1))
+
+
+def _variance(p: Values, n: Values) -> Values:
+    return np.where(np.isinf(n), 0.0, intervals.smoothed(p, np.where(np.isinf(n), 1.0, n)))
+
+
+def _scalar_gap(one: Figure, among: Pairs, strict: float, top: float) -> Gaps:
+    """Of a figure a group: from the groups' intervals, as Newcombe does for proportions (MOVER)."""
+    first, second = np.array(among).reshape(-1, 2).T
+    below, above = one.value - one.low, one.high - one.value
+    delta = one.value[first] - one.value[second]
+    down, up = np.hypot(below[first], above[second]), np.hypot(above[first], below[second])
+    size = np.abs(delta)
+    behind, ahead = np.where(delta < 0, up, down), np.where(delta < 0, down, up)
+    high = np.maximum(size + ahead, behind - size)
+    return _gaps(size, size - behind, high, size - behind * strict / intervals.Z, top)

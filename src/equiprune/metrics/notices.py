@@ -15,9 +15,31 @@ FEW = 10
 SHOWN = 8
 
 
-def notices(predictions: Predictions, groups: Counts) -> tuple[str, ...]:
-    """Sentences on groups and classes without support, on few positives, and on rows that hang together."""
-    return (*_constant(predictions), *_support(predictions, groups), *_rows(predictions))
+def notices(
+    predictions: Predictions, groups: Counts, supported: Bool[np.ndarray, " group"], least: int
+) -> tuple[str, ...]:
+    """Sentences on groups and classes without support, on few positives, and on rows that hang together.
+
+    Args:
+        predictions: the test set.
+        groups: its counts by group.
+        supported: the groups that may be called worst.
+        least: the positives that they need.
+    """
+    small = _unsupported(predictions, groups, supported, least)
+    return (*_constant(predictions), *small, *_support(predictions, groups), *_rows(predictions))
+
+
+def _unsupported(
+    predictions: Predictions, groups: Counts, supported: Bool[np.ndarray, " group"], least: int
+) -> Iterator[str]:
+    rows = groups.positive.sum(axis=-1)
+    small = [predictions.groups[g] for g in np.flatnonzero(~supported & (rows > 0))]
+    if not small:
+        return
+    names = ", ".join(map(repr, small[:SHOWN])) + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
+    what = "are compared all the same, there being no two others" if supported.sum() < 2 else "are never called worst"
+    yield f"groups with fewer than {least} positives ({names}) {what}"
 
 
 def _constant(predictions: Predictions) -> Iterator[str]:

@@ -3,62 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from equiprune.metrics import gaps, performance
+from equiprune.metrics import calibration, gaps, performance
 from equiprune.metrics.counts import Counts, confusion, count
-from equiprune.metrics.estimates import (
-    Arrays,
-    Policy,
-    affordable,
-    gap_figures,
-    stacked,
-)
-from equiprune.metrics.inference import permuted_cells, permuted_findings, permuted_groups, permuted_units
+from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
+from equiprune.metrics.permutation import permuted_cells, permuted_findings, permuted_groups, permuted_units
 from equiprune.metrics.rates import ratio
-from equiprune.metrics.sampling import by_unit, contributions, unit_codes
+from equiprune.metrics.sampling import affordable, by_unit, contributions, unit_codes
+from equiprune.metrics.scored import SCORED, Scored
 from equiprune.predictions import Predictions
 
+EXACT = 10_000_000
+"""Permutations x units up to which the attribute is really permuted for figures of scores."""
 
-def null_draws(
-    predictions: Predictions,
-    shared: Bool[np.ndarray, " class"],
-    policy: Policy,
-    draws: int,
-    rng: np.random.Generator,
-) -> Arrays:
-    """Draws of every gap under "same error rates in every group", named as in `estimates`.
 
-    Rows of unknown group are left out. Where units exist, a unit's rows stay together: its group is
-    permuted among the units that have the same majority class.
+@dataclass(eq=False)
+class Null:
+    """Gaps under "same error rates in every group".
 
     Args:
-        predictions: the test set.
-        shared: the classes that the AUROC gap rests on.
+        worst: draws of every gap, of the worst pair.
+        size: mean of every component's absolute value, (pair, part, class), for the gaps of counts.
+        noise: standard deviation of every component, or of the gaps of single figures, (pair,).
+    """
+
+    worst: dict[str, Float[np.ndarray, " draw"]] = field(default_factory=dict)
+    size: dict[str, Float[np.ndarray, "pair part class"]] = field(default_factory=dict)
+    noise: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
+
+    def joined(self, other: Null) -> Null:
+        """The gaps of both."""
+        return Null(self.worst | other.worst, self.size | other.size, self.noise | other.noise)
+
+
+def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Null:
+    """Draws every gap that depends on counts alone.
+
+    Where units exist, a unit's rows stay together: its group is permuted among the units that have the same majority
+    class. In multi-label, counts are permuted within the true value of each finding.
+
+    Args:
+        known: the rows of known group.
+        among: the pairs of groups that "worst" is taken over.
         policy: the conventions of the gaps.
-        draws: how many permutations; fewer are made where each costs a pass over rows.
+        draws: how many permutations; fewer are made where each costs much.
         rng: where randomness comes from.
     """
-    kept = predictions.group >= 0
-    known = predictions if kept.all() else predictions.take(kept)
-    if known.task == "multilabel":
-        return stacked(_findings(known, shared, policy, affordable(draws, 2 * known.score.size), rng))
-    found = stacked(gap_figures(counts, policy) for counts in _counts(known, draws, rng))
-    return found | {"gaps.auroc": _auroc(known, shared, affordable(draws, len(known)), rng)}
+    result = Null()
+    names = [name for name in COUNT_GAPS if same_as(name, policy) is None]
+    moments = {name: _Moments() for name in names}
+    drawn: dict[str, list[Float[np.ndarray, "draw ..."]]] = {name: [] for name in (*names, *performance.FROM_COUNTS)}
+    multilabel = known.task == "multilabel"
+    for counts in _counts(known, draws, rng):
+        rates = gaps.all_rates(counts)
+        for name in names:
+            delta = gaps.components(name, rates, policy, among)
+            moments[name].add(delta)
+            drawn[name].append(gaps.worst(gaps.total(name, delta, policy)))
+        for name, metric in performance.FROM_COUNTS.items():
+            value = metric(counts, multilabel=multilabel)
+            drawn[name].append(gaps.differences(value[..., None], among)[..., 0])
+    for name in names:
+        result.worst[name] = np.concatenate(drawn[name])
+        result.size[name], result.noise[name] = moments[name].size(), moments[name].noise()
+    for name in performance.FROM_COUNTS:
+        _keep(result, name, np.concatenate(drawn[name]))
+    for name in COUNT_GAPS:
+        if twin := same_as(name, policy):
+            result.worst[name], result.size[name] = result.worst[twin], result.size[twin]
+            result.noise[name] = result.noise[twin]
+    return result
+
+
+def same_as(name: str, policy: Policy) -> str | None:
+    """The gap that this one is equal to, whatever the counts: it need not be computed twice."""
+    if name == "fnr" or (name == "eopp1" and policy.zero_support == "skip"):
+        return "tpr"
+    return "fpr" if name == "eopp0" and policy.zero_support == "skip" else None
+
+
+def _keep(result: Null, name: str, signed: Float[np.ndarray, "draw pair"]) -> None:
+    result.worst[name] = gaps.worst(np.abs(signed))
+    result.noise[name] = np.sqrt(np.maximum(_mean(signed**2) - _mean(signed) ** 2, 0))
+
+
+def _mean(values: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, ...]:
+    return ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
+
+
+class _Moments:
+    """Running moments of components, of the draws that have them."""
+
+    def __init__(self) -> None:
+        self.parts: list[Float[np.ndarray, "4 pair part class"]] = []
+
+    def add(self, delta: Float[np.ndarray, "draw pair part class"]) -> None:
+        seen = ~np.isnan(delta)
+        held = np.where(seen, delta, 0.0)
+        self.parts.append(np.stack([seen.sum(0), held.sum(0), (held**2).sum(0), np.abs(held).sum(0)]))
+
+    def size(self) -> Float[np.ndarray, "pair part class"]:
+        many, _, _, sizes = np.sum(self.parts, axis=0)
+        return ratio(sizes, many)
+
+    def noise(self) -> Float[np.ndarray, "pair part class"]:
+        many, total, squares, _ = np.sum(self.parts, axis=0)
+        return np.asarray(np.sqrt(np.maximum(ratio(squares, many) - ratio(total, many) ** 2, 0)))
 
 
 def _counts(known: Predictions, draws: int, rng: np.random.Generator) -> Iterator[Counts]:
     groups, classes = len(known.groups), len(known.classes)
+    if known.task == "multilabel":
+        yield from _findings(known, affordable(draws, known.score.size), rng)
+        return
     if known.unit is None:
         cells = confusion(known.label, known.predicted, known.group, groups, classes)
-        yield from permuted_cells(cells, draws, rng)
+        cost = 20 * int(np.count_nonzero(cells.sum(axis=0))) * (groups - 1)
+        yield from permuted_cells(cells, affordable(draws, cost), rng)
         return
     unit, one = unit_codes(known), np.zeros(len(known), dtype=np.int64)
     totals = by_unit(contributions(known.label, known.predicted, one, 1, classes), unit)
     group, stratum = majority(known.group, unit), majority(known.label, unit)
     yield from permuted_units(totals, group, stratum, groups, classes, affordable(draws, len(group)), rng)
+
+
+def _findings(known: Predictions, draws: int, rng: np.random.Generator) -> Iterator[Counts]:
+    support, groups = count(known).take(slice(-1)), len(known.groups)
+    called = known.predicted.astype(np.float64)[None]
+    for sums in permuted_findings(known.label, called, known.group, groups, unit_codes(known), draws, rng):
+        fp, tp = sums[0]
+        yield Counts(tp, fp, support.positive - tp, support.negative - fp)
 
 
 def majority(code: Int[np.ndarray, " sample"], unit: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " unit"]:
@@ -75,55 +153,118 @@ def majority(code: Int[np.ndarray, " sample"], unit: Int[np.ndarray, " sample"])
     return np.asarray(pair[order[first]] % codes)
 
 
-def _placements(
-    known: Predictions, shared: Bool[np.ndarray, " class"]
-) -> Iterator[tuple[int, Bool[np.ndarray, " sample"], Float[np.ndarray, " sample"]]]:
-    """For every shared class: which rows are of it, and each row's placement among all groups' rows, centred."""
-    for k in np.flatnonzero(shared).tolist():
-        positive, seen = performance.truth(known, k)
-        found = performance.auroc(known.score[seen, k], positive[seen])
-        centred = np.zeros(len(known))
-        centred[seen] = found.placement - found.value
-        yield k, positive, centred
+def null_of_scores(
+    known: Predictions,
+    found: Scored,
+    inside: Int[np.ndarray, " row"],
+    among: Pairs,
+    draws: int,
+    rng: np.random.Generator,
+) -> Null:
+    """Draws the gaps of figures of scores: functions of sums over rows, some of which depend on the row's group.
 
+    Permuted as in `null_of_counts`; in multi-label, values are first freed of what the findings of a row explain.
 
-def _auroc(
-    known: Predictions, shared: Bool[np.ndarray, " class"], draws: int, rng: np.random.Generator
-) -> Float[np.ndarray, " draw"]:
-    """To first order a group's AUROC is the pooled one plus the mean placement of its rows of either kind."""
-    if not shared.any():
-        return np.full(draws, np.nan)
-    support, groups = count(known).take(slice(-1)), len(known.groups)
-    part = np.zeros((len(known), groups))
-    for k, positive, centred in _placements(known, shared):
-        many = np.where(positive[:, None], support.positive[:, k], support.negative[:, k])
-        part += ratio(centred[:, None], many) / shared.sum()
+    Args:
+        known: the rows of known group.
+        found: figures of scores of all rows.
+        inside: which of all rows those of known group are.
+        among: the pairs of groups that "worst" is taken over.
+        draws: how many permutations.
+        rng: where randomness comes from.
+    """
+    result = Null()
+    groups = len(known.groups)
+    rows = slice(None) if len(inside) == len(found.sums) else inside
+    values = np.column_stack([found.sums[rows], *(part[rows] for part in found.ranks.null)])
+    base = np.zeros((groups, values.shape[1]))
+    if known.task == "multilabel":
+        values, base = _freed(known, values)
     unit = unit_codes(known)
-    group, stratum = majority(known.group, unit), majority(known.label, unit)
-    part = np.stack([np.bincount(unit, part[:, g]) for g in range(groups)], axis=1)
-    found = []
-    for drawn in permuted_groups(group, stratum, draws, rng):
-        each = np.stack([(drawn == g).astype(np.float64) @ part[:, g] for g in range(groups)], axis=1)
-        found.append(gaps.worst(gaps.scalar_by_pair(each)))
+    group = known.group if known.unit is None else majority(known.group, unit)
+    stratum = np.zeros(len(group), dtype=np.int64)
+    if known.task == "multiclass":
+        stratum = known.label if known.unit is None else majority(known.label, unit)
+    if known.unit is not None:
+        values = np.stack([np.bincount(unit, column, len(group)) for column in values.T], axis=1)
+    shared = found.sums.shape[1]
+    if draws * len(group) <= EXACT:
+        sums = _permuted(values, shared, group, stratum, groups, draws, rng)
+    else:
+        sums = _normal(values, shared, group, stratum, groups, draws, rng)
+    own = np.arange(groups)
+    sums += np.concatenate([base[:, :shared], *(base[own, shared + m * groups + own][:, None] for m in (0, 1))], axis=1)
+    share = ratio(found.sums[:, 0].sum(), np.where(sums[..., 0] > 0, sums[..., 0], np.nan))
+    figures = {
+        "ece": calibration.ece(sums[..., 0], sums[..., 2 : shared - 2]),
+        "brier": calibration.brier(sums[..., 0], sums[..., 1]),
+        "calibration_intercept": found.pooled[0] + share * sums[..., shared - 2],
+        "calibration_slope": found.pooled[1] + share * sums[..., shared - 1],
+        "auroc": found.ranks.base[0] + sums[..., shared],
+        "average_precision": found.ranks.base[1] + sums[..., shared + 1],
+    }
+    nothing = not found.ranks.shared.any()
+    for name in SCORED:
+        value = figures[name] if not (nothing and name in found.compared) else np.full(sums.shape[:2], np.nan)
+        _keep(result, name, gaps.differences(value[..., None], among)[..., 0])
+    return result
+
+
+def _freed(
+    known: Predictions, values: Float[np.ndarray, "row column"]
+) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "group column"]]:
+    """Values less what the findings of a row explain, and what is then fixed in every group.
+
+    A row has several findings, so there is no single true class to permute within. Instead the part of each value
+    that a linear model of the findings explains stays where it is, and only the rest is permuted.
+    """
+    present = np.column_stack([np.ones(len(known)), known.label == 1, np.isnan(known.label)])
+    explained = present @ np.linalg.lstsq(present, values, rcond=None)[0]
+    base = np.stack([explained[known.group == g].sum(axis=0) for g in range(len(known.groups))])
+    return values - explained, base
+
+
+def _permuted(
+    values: Float[np.ndarray, "unit column"],
+    shared: int,
+    group: Int[np.ndarray, " unit"],
+    stratum: Int[np.ndarray, " unit"],
+    groups: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draw group own"]:
+    """Sums of each group's own columns when the groups are permuted."""
+    columns = [[*range(shared), shared + g, shared + groups + g] for g in range(groups)]
+    found = [
+        np.stack([(drawn == g).astype(np.float64) @ values[:, columns[g]] for g in range(groups)], axis=1)
+        for drawn in permuted_groups(group, stratum, draws, rng)
+    ]
     return np.concatenate(found)
 
 
-def _findings(
-    known: Predictions,
-    shared: Bool[np.ndarray, " class"],
-    policy: Policy,
+def _normal(
+    values: Float[np.ndarray, "unit column"],
+    shared: int,
+    group: Int[np.ndarray, " unit"],
+    stratum: Int[np.ndarray, " unit"],
+    groups: int,
     draws: int,
     rng: np.random.Generator,
-) -> Iterator[Arrays]:
-    values = np.zeros((2, *known.score.shape))
-    values[0] = known.predicted
-    for k, _, centred in _placements(known, shared):
-        values[1, :, k] = centred
-    support, groups = count(known).take(slice(-1)), len(known.groups)
-    for sums in permuted_findings(known.label, values, known.group, groups, unit_codes(known), draws, rng):
-        fp, tp = sums[0]
-        rest, own = sums[1]
-        placed = ratio(own, support.positive) + ratio(rest, support.negative)
-        auroc = placed[..., shared].sum(axis=-1) / shared.sum() if shared.any() else np.full(placed.shape[:2], np.nan)
-        found = gap_figures(Counts(tp, fp, support.positive - tp, support.negative - fp), policy)
-        yield found | {"gaps.auroc": gaps.worst(gaps.scalar_by_pair(auroc))}
+) -> Float[np.ndarray, "draw group own"]:
+    """The same from a normal law with the mean and covariance that permutation has: many rows make it so."""
+    columns = np.array([[*range(shared), shared + g, shared + groups + g] for g in range(groups)])
+    flat, width = columns.ravel(), columns.shape[1]
+    mean, spread = np.zeros(len(flat)), np.zeros((len(flat), len(flat)))
+    order = np.argsort(stratum, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(stratum[order])) + 1):
+        n, sizes = len(rows), np.bincount(group[rows], minlength=groups).astype(np.float64)
+        part = values[rows]
+        centre = part.mean(axis=0)
+        mean += np.repeat(sizes, width) * centre[flat]
+        if n > 1:
+            part = part - centre
+            cross = (part.T @ part)[np.ix_(flat, flat)] / (n - 1)
+            share = np.diag(sizes) - np.outer(sizes, sizes) / n
+            spread += np.kron(share, np.ones((width, width))) * cross
+    drawn = rng.multivariate_normal(mean, spread, draws, check_valid="ignore", method="eigh")
+    return drawn.reshape(draws, groups, width)

@@ -50,3 +50,8 @@ def fpr(counts: Counts) -> Float[np.ndarray, "*draw group class"]:
 def ppv(counts: Counts) -> Float[np.ndarray, "*draw group class"]:
     """Positive predictive value (precision): TP / (TP + FP); nan where the class is never called."""
     return ratio(counts.tp, counts.called)
+
+
+def selection_rate(counts: Counts) -> Float[np.ndarray, "*draw group class"]:
+    """Share of rows that are predicted to be of the class: (TP + FP) / all known; nan without a known row."""
+    return ratio(counts.called, counts.positive + counts.negative)

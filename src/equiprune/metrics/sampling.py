@@ -18,6 +18,18 @@ from equiprune.predictions import Predictions
 
 CELLS = 4_000_000
 """Weights held at a time: bounds the memory of a resample, whatever the number of draws."""
+FEWEST = 200
+AFFORDABLE = 20_000_000
+
+
+def affordable(draws: int, cost: int) -> int:
+    """How many draws are made where each passes over `cost` cells: all that are asked, or at least 200 of them.
+
+    Example:
+        >>> affordable(2000, 5_000), affordable(2000, 20_000), affordable(2000, 10_000_000)
+        (2000, 1000, 200)
+    """
+    return min(draws, max(FEWEST, AFFORDABLE // cost))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,3 +169,103 @@ def _weights(copies: Int[np.ndarray, " atom"], draws: int, rng: np.random.Genera
         return rng.multinomial(total, copies / total, size=draws).T
     picks = rng.integers(total, size=(draws, total)) * draws + np.arange(draws)[:, None]
     return np.bincount(picks.ravel(), minlength=draws * total).reshape(total, draws)
+
+
+def sides(counts: Counts) -> Counts:
+    """Counts of every group and, last, of all rows, from counts whose last slot holds the rows of unknown group."""
+    groups, overall = counts.take(slice(-1)), counts.pooled()
+    return Counts(
+        *(np.concatenate([getattr(groups, part), getattr(overall, part)], axis=-2) for part in ("tp", "fp", "fn", "tn"))
+    )
+
+
+def effective(predictions: Predictions, counts: Counts) -> dict[str, Float[np.ndarray, "side class"]]:
+    """Independent observations behind each rate: rows, or (Σm)² / Σm² over units of m rows.
+
+    With units, rows of one unit are treated as copies of each other, so that an interval built on it is rather
+    too wide.
+
+    Args:
+        predictions: the test set.
+        counts: of its sides.
+
+    Returns:
+        By what they are rows of: `positive` (of the class), `negative`, `called` so, `union` (of it or called so),
+        `known`.
+    """
+    union = counts.tp + counts.fp + counts.fn
+    known = np.broadcast_to(counts.positive + counts.negative, union.shape)
+    totals = {
+        "positive": counts.positive,
+        "negative": counts.negative,
+        "called": counts.called,
+        "union": union,
+        "known": known,
+    }
+    exact = {name: total.astype(np.float64) for name, total in totals.items()}
+    if predictions.unit is None:
+        return exact
+    unit, slot, many = unit_codes(predictions), slots(predictions), len(predictions.groups) + 1
+    each = _unit_squares(predictions, unit, slot, many)
+    whole = _unit_squares(predictions, unit, np.zeros_like(slot), 1)
+    squares = {name: np.concatenate([each[name][:-1], whole[name]]) for name in exact}
+    return {name: _over(exact[name] ** 2, squares[name]) for name in exact}
+
+
+def _over(part: Float[np.ndarray, "side class"], whole: Float[np.ndarray, "side class"]) -> Float[np.ndarray, ...]:
+    return np.asarray(np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0))
+
+
+def _unit_squares(
+    predictions: Predictions, unit: Int[np.ndarray, " row"], slot: Int[np.ndarray, " row"], many: int
+) -> dict[str, Float[np.ndarray, "slot class"]]:
+    """Sum over units of the squared number of a unit's rows, of each kind."""
+    classes, label, predicted = len(predictions.classes), predictions.label, predictions.predicted
+    shape = (many, classes)
+
+    def sums(row: Int[np.ndarray, " cell"], klass: Int[np.ndarray, " cell"]) -> sparse.csr_array:
+        cells = (np.ones(len(row)), (unit[row], slot[row] * classes + klass))
+        return sparse.csr_array(cells, shape=(int(unit.max()) + 1, many * classes))
+
+    def squared(found: sparse.csr_array) -> Float[np.ndarray, "slot class"]:
+        return np.asarray(found.power(2).sum(axis=0)).reshape(shape)
+
+    if predictions.task == "multilabel":
+        known = ~np.isnan(label)
+        positive, called = label == 1, predicted & known
+        parts = {"positive": positive, "negative": known & ~positive, "called": called, "known": known}
+        parts["union"] = positive | called
+        return {name: squared(sums(*np.nonzero(part))) for name, part in parts.items()}
+    every = np.arange(len(label))
+    wrong = np.flatnonzero(label != predicted)
+    positive = sums(every, label)
+    union = sums(np.concatenate([every, wrong]), np.concatenate([label, predicted[wrong]]))
+    size = positive @ sparse.csr_array(np.kron(np.eye(many), np.ones((classes, 1))))
+    cross = (size.T @ positive).toarray().reshape(many, many, classes)[np.arange(many), np.arange(many)]
+    whole = np.asarray(size.power(2).sum(axis=0))[:, None]
+    return {
+        "positive": squared(positive),
+        "negative": whole - 2 * cross + squared(positive),  # (n - p)² summed without the dense n - p
+        "called": squared(sums(every, predicted)),
+        "union": squared(union),
+        "known": np.broadcast_to(whole, shape),
+    }
+
+
+def covariance(
+    values: Float[np.ndarray, "row column"], unit: Int[np.ndarray, " row"] | None
+) -> Float[np.ndarray, "column column"]:
+    """Covariance of the columns' sums when rows, or units of rows, are drawn anew.
+
+    Example:
+        >>> covariance(np.array([[1.0], [3.0]]), None).tolist()
+        [[4.0]]
+    """
+    if unit is not None:
+        codes, unit = np.unique(unit, return_inverse=True)
+        values = np.stack([np.bincount(unit, column, len(codes)) for column in values.T], axis=1)
+    n = len(values)
+    if n < 2:
+        return np.zeros((values.shape[1], values.shape[1]))
+    total = values.sum(axis=0)
+    return np.asarray((values.T @ values - np.outer(total, total) / n) * n / (n - 1))

@@ -1,93 +1,15 @@
-"""How much of a figure is chance: intervals, and the noise floor of a gap.
-
-The noise floor is the gap that a classifier with the same error rates in every group shows on this
-test set: its expectation when the attribute is permuted within each true class.
-"""
+"""The attribute permuted within each true class: what a classifier with the same error rates in every group shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from scipy import sparse
 
 from equiprune.metrics.counts import Counts
-from equiprune.metrics.rates import ratio
 from equiprune.metrics.sampling import chunks, counts_of
-
-Z = 1.959963984540054
-LEVEL = 0.05
-
-
-def wilson(
-    hits: Shaped[np.ndarray, "*axes"],
-    total: Shaped[np.ndarray, "*axes"],
-    effective: Float[np.ndarray, "*axes"] | None = None,
-) -> tuple[Float[np.ndarray, "*axes"], Float[np.ndarray, "*axes"]]:
-    """Wilson's 95 % interval of a proportion; nan where `total` is 0. It holds in small groups.
-
-    Args:
-        hits: how many.
-        total: of how many.
-        effective: the number of independent observations, where rows of a unit hang together.
-
-    Example:
-        >>> low, high = wilson(np.array(8), np.array(8))
-        >>> round(float(low), 3), float(high)
-        (0.676, 1.0)
-    """
-    n = np.asarray(total if effective is None else effective, dtype=np.float64)
-    p = ratio(hits, total)
-    n = np.where(n > 0, n, np.nan)
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return np.asarray(np.minimum(np.maximum(centre - half, 0), p)), np.asarray(
-        np.maximum(np.minimum(centre + half, 1), p)
-    )
-
-
-def interval(
-    value: float, draws: Float[np.ndarray, " draw"], low: float = 0.0, high: float = 1.0
-) -> tuple[float, float]:
-    """Bias-corrected 95 % bootstrap interval; it always holds the value itself.
-
-    The mean of absolute gaps grows when its parts get noisier, so a resample lies above the value as
-    the value lies above the truth. Efron's BC interval answers with shifted percentiles, but runs out of
-    draws when the bias is large; here the percentiles are moved by twice the median bias instead, which
-    is the same for a bias that does not depend on the value. Then they are cut to [low, high] and,
-    where needed, widened to hold the value.
-
-    Args:
-        value: the figure; nan gives (nan, nan).
-        draws: its bootstrap draws; nan where a draw left it undefined.
-        low: the least value the figure can take.
-        high: the greatest.
-
-    Example:
-        >>> interval(0.25, np.linspace(0.375, 0.625, 101))
-        (0.0, 0.25)
-    """
-    draws = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(draws):
-        return np.nan, np.nan
-    ends = np.quantile(draws, [LEVEL / 2, 0.5, 1 - LEVEL / 2])
-    least, most = np.clip(ends[[0, 2]] - 2 * (ends[1] - value), low, high)
-    return min(float(least), value), max(float(most), value)
-
-
-def chance(value: float, permuted: Float[np.ndarray, " draw"]) -> tuple[float, float]:
-    """The noise floor of a gap (mean over permutations) and its p-value, (1 + #{>= value}) / (1 + draws).
-
-    Example:
-        >>> chance(0.5, np.array([0.25, 0.25, 0.25, 0.75]))
-        (0.375, 0.4)
-    """
-    permuted = permuted[~np.isnan(permuted)]
-    if np.isnan(value) or not len(permuted):
-        return np.nan, np.nan
-    reached = int((permuted >= value - 1e-12).sum())  # equal gaps may differ in the last bit
-    return float(permuted.mean()), (1 + reached) / (1 + len(permuted))
 
 
 def permuted_cells(

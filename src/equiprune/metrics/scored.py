@@ -1,0 +1,163 @@
+"""Figures that need scores, of every group and of all rows, with their intervals; and what their gaps rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from equiprune.metrics import calibration
+from equiprune.metrics.intervals import Ends, Z, interval, score_interval
+from equiprune.metrics.ranking import NAMES, Ranking, clustered, ranking
+from equiprune.metrics.rates import ratio
+from equiprune.metrics.sampling import covariance, slots, unit_codes
+from equiprune.predictions import Predictions
+
+Figures = dict[str, Float[np.ndarray, " side"]]
+SCORED = (*NAMES, "ece", "brier", "calibration_intercept", "calibration_slope")
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What scores say.
+
+    Args:
+        value: of every figure; a side is a group or, last, all rows.
+        low: lower ends of the 95 % intervals.
+        high: upper ends.
+        compared: of AUROC and average precision over the classes that every group has, by group: gaps rest on it.
+        reach: (low, high) of `compared`; the other figures are compared as they are.
+        ranks: the ranks behind AUROC and average precision.
+        sums: per row what Brier score and ECE are sums of (weight, squared error, 15 bins), then the row's
+            influence on calibration intercept and slope of all rows.
+        pooled: calibration intercept and slope of all rows.
+    """
+
+    value: Figures
+    low: Figures
+    high: Figures
+    compared: dict[str, Float[np.ndarray, " group"]]
+    reach: dict[str, Ends]
+    ranks: Ranking
+    sums: Float[np.ndarray, "row column"]
+    pooled: Float[np.ndarray, " coefficient"]
+
+
+def scored(
+    predictions: Predictions, shared: Bool[np.ndarray, " class"], draws: int, rng: np.random.Generator
+) -> Scored:
+    """Computes all of them.
+
+    Args:
+        predictions: the test set.
+        shared: the classes that groups are compared on.
+        draws: normal draws of ECE, whose interval is not a matter of a variance alone.
+        rng: where randomness comes from.
+    """
+    slot = slots(predictions)
+    unit = None if predictions.unit is None else unit_codes(predictions)
+    ranks = ranking(predictions, slot, unit, shared)
+    found = _Found({}, {}, {})
+    reach = _ranked(found, ranks, slot, unit)
+    cells = calibration.cells(predictions)
+    sums = np.column_stack([cells.weight, cells.brier, calibration.excess(cells)])
+    members: list[Int[np.ndarray, " some"] | slice] = [np.flatnonzero(slot == g) for g in range(ranks.base.shape[1])]
+    for name in SCORED[2:]:
+        for part in (found.value, found.low, found.high):
+            part[name] = np.full(len(members) + 1, np.nan)
+    for side, rows in enumerate([*members, slice(None)]):
+        _errors(found, side, sums[rows], None if unit is None else unit[rows], (draws, rng))
+    influence = _recalibrated(found, cells, slot, unit)
+    compared = dict(zip(NAMES, ranks.shared_macro(), strict=True))
+    pooled = np.array([found.value[name][-1] for name in SCORED[4:]])
+    return Scored(
+        found.value, found.low, found.high, compared, reach, ranks, np.column_stack([sums, influence.T]), pooled
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    value: Figures
+    low: Figures
+    high: Figures
+
+
+def _ranked(
+    found: _Found, ranks: Ranking, slot: Int[np.ndarray, " row"], unit: Int[np.ndarray, " row"] | None
+) -> dict[str, Ends]:
+    """AUROC and average precision; returns the intervals of the groups' figures over shared classes."""
+    groups = ranks.base.shape[1]
+    macro, common = ranks.macro(), ranks.shared_macro()
+    fewest = np.where(np.isnan(ranks.value[0]), 0, ranks.kinds).sum(axis=-1)
+    few = ranks.kinds[:-1, ranks.shared].sum(axis=-1)
+    reach = {}
+    for metric, name in enumerate(NAMES):
+        own = clustered(ranks.own[metric], unit, slot, groups + 1)[:-1]
+        whole = clustered(ranks.influence[metric], unit, np.zeros_like(slot), 1)
+        variance = np.concatenate([own, whole])
+        found.value[name] = macro[metric]
+        found.low[name], found.high[name] = rank_interval(macro[metric], variance, fewest)
+        variance = clustered(ranks.common[metric], unit, slot, groups + 1)[:-1]
+        reach[name] = rank_interval(common[metric], variance, few)
+    return reach
+
+
+def rank_interval(
+    value: Float[np.ndarray, "*axes"], variance: Float[np.ndarray, "*axes"], fewest: Float[np.ndarray, "*axes"]
+) -> Ends:
+    """Wilson's interval at the sample size that the variance stands for, so that it holds near 1.
+
+    Args:
+        value: an AUROC or average precision.
+        variance: its variance.
+        fewest: rows of the rarer kind: what the sample size is where all are told apart and nothing varies.
+
+    Example:
+        >>> low, high = rank_interval(np.array(1.0), np.array(0.0), np.array(8.0))
+        >>> round(float(low), 3), float(high)
+        (0.676, 1.0)
+    """
+    alike = np.minimum(ratio(value * (1 - value), variance), 4 * np.maximum(fewest, 1))
+    size = np.where(np.isnan(alike) | (alike <= 0), fewest, alike)
+    return score_interval(value, size)
+
+
+def _errors(
+    found: _Found,
+    side: int,
+    sums: Float[np.ndarray, "row column"],
+    unit: Int[np.ndarray, " row"] | None,
+    drawing: tuple[int, np.random.Generator],
+) -> None:
+    """Brier score and ECE of one side."""
+    if not len(sums):
+        return
+    total, spread = sums.sum(axis=0), covariance(sums, unit)
+    brier = float(calibration.brier(total[0], total[1]))
+    away = sums[:, 1:2] - brier * sums[:, :1]
+    half = Z * float(np.sqrt(covariance(away, unit)[0, 0])) / max(float(total[0]), 1.0)
+    ece = float(calibration.ece(total[0], total[2:]))
+    draws, rng = drawing
+    # Sums over many rows are all but normal: drawing them is drawing rows with replacement, at no cost per row.
+    drawn = rng.multivariate_normal(total[2:], spread[2:, 2:], draws, check_valid="ignore", method="eigh")
+    ends = interval(ece, calibration.ece(np.full(draws, total[0]), drawn))
+    for name, value, low, high in (("brier", brier, max(brier - half, 0), brier + half), ("ece", ece, *ends)):
+        found.value[name][side], found.low[name][side], found.high[name][side] = value, low, high
+
+
+def _recalibrated(
+    found: _Found, cells: calibration.Cells, slot: Int[np.ndarray, " row"], unit: Int[np.ndarray, " row"] | None
+) -> Float[np.ndarray, "coefficient row"]:
+    """Calibration intercept and slope of every side; returns each row's influence on those of all rows."""
+    n, names = len(slot), SCORED[4:]
+    of = slot[cells.row]
+    influence: Float[np.ndarray, "coefficient row"] = np.zeros((2, n))
+    for side in range(len(found.value["ece"])):
+        inside = np.flatnonzero(of == side) if side < len(found.value["ece"]) - 1 else slice(None)
+        fitted = calibration.recalibration(cells.confidence[inside], cells.right[inside])
+        influence = np.stack([np.bincount(cells.row[inside], part, n) for part in fitted.influence]) * 1.0
+        for name, value, rows in zip(names, fitted.value, influence, strict=True):
+            half = Z * float(np.sqrt(clustered(rows, unit, np.zeros_like(slot), 1)[0]))
+            found.value[name][side], found.low[name][side], found.high[name][side] = value, value - half, value + half
+    return influence

@@ -1,0 +1,137 @@
+"""Tests: chance alone, single classes, several classes at once, and what a test set could find."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import gammaln, ndtri
+
+POWER = 0.8
+LEVEL = 0.05
+_TIE = 1e-12  # equal gaps may differ in the last bit
+
+
+def chance(value: float, permuted: Float[np.ndarray, " draw"]) -> tuple[float, float, float]:
+    """The noise floor of a gap (mean over permutations), its 95th percentile, and the gap's p-value.
+
+    The p-value is a mid-p (Lancaster 1961): draws equal to the gap count half. Gaps of few images take few values,
+    and counting ties in full would make the test find too little. A gap that no draw falls below has p = 1.
+
+    Example:
+        >>> chance(0.5, np.array([0.25, 0.25, 0.25, 0.75]))[::2]
+        (0.375, 0.3)
+    """
+    permuted = permuted[~np.isnan(permuted)]
+    if np.isnan(value) or not len(permuted):
+        return np.nan, np.nan, np.nan
+    above = int((permuted > value + _TIE).sum())
+    equal = int((permuted >= value - _TIE).sum()) - above
+    p = 1.0 if above + equal == len(permuted) else (0.5 + above + equal / 2) / (1 + len(permuted))
+    return float(permuted.mean()), float(np.quantile(permuted, 1 - LEVEL)), p
+
+
+def fisher(hits: int, total: int, other_hits: int, other_total: int) -> float:
+    """Two-sided mid-p of Fisher's exact test that two proportions are equal; nan where one has no denominator.
+
+    With both margins fixed, outcomes are ordered by the difference of the proportions, as the gap orders them.
+
+    Example:
+        >>> round(fisher(8, 8, 4, 8), 4), fisher(4, 8, 4, 8)
+        (0.0385, 1.0)
+    """
+    if not total or not other_total:
+        return np.nan
+    right = hits + other_hits
+    first = np.arange(max(0, right - other_total), min(total, right) + 1)
+    gap = np.abs(first / total - (right - first) / other_total)
+    seen = abs(hits / total - other_hits / other_total)
+    log = _choices(total, first) + _choices(other_total, right - first) - _choices(total + other_total, np.array(right))
+    weight = np.exp(log)
+    above, equal = gap > seen + _TIE, np.abs(gap - seen) <= _TIE
+    if not (gap < seen - _TIE).any():
+        return 1.0
+    return float(min(1.0, weight[above].sum() + weight[equal].sum() / 2))
+
+
+def _choices(many: int, chosen: Int[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
+    return np.asarray(gammaln(many + 1) - gammaln(chosen + 1) - gammaln(many - chosen + 1))
+
+
+def holm(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Holm's adjusted p-values: below 0.05, the chance of any false finding among all tests is below 0.05.
+
+    Example:
+        >>> holm(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
+        [0.03, 0.06, nan, 0.06]
+    """
+    return _stepped(p, falling=True)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Benjamini and Hochberg's adjusted p-values: of those below 0.05, at most 5 % are false on average.
+
+    Example:
+        >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
+        [0.03, 0.04, nan, 0.04]
+    """
+    return _stepped(p, falling=False)
+
+
+def _stepped(p: Float[np.ndarray, " test"], *, falling: bool) -> Float[np.ndarray, " test"]:
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    rank = np.arange(1, len(order) + 1)
+    adjusted = np.full(len(p), np.nan)
+    if falling:
+        stepped = np.maximum.accumulate(p[order] * (len(order) + 1 - rank))
+    else:
+        stepped = np.minimum.accumulate((p[order] * len(order) / rank)[::-1])[::-1]
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def detectable(
+    permuted: Float[np.ndarray, " draw"],
+    noise: Float[np.ndarray, " item"],
+    weight: Float[np.ndarray, " item"],
+    rng: np.random.Generator,
+) -> float:
+    """The smallest gap that p < 0.05 would find with 80 % power, if it lay equally in every class.
+
+    Args:
+        permuted: the gap under chance.
+        noise: standard deviation of each component under chance.
+        weight: of each component in the gap; 0 where it is left out.
+        rng: of the normal draws that stand for new test sets.
+
+    Returns:
+        Σ weight x difference at that difference; nan where even a difference of 1 would not be found.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> one = np.abs(rng.normal(size=20_000)) * 0.1
+        >>> round(detectable(one, np.array([0.1]), np.array([1.0]), rng), 2)  # (1.96 + 0.84) standard errors
+        0.28
+    """
+    permuted = permuted[~np.isnan(permuted)]
+    used = (weight > 0) & ~np.isnan(noise)
+    if not len(permuted) or not used.any():
+        return np.nan
+    limit = float(np.quantile(permuted, 1 - LEVEL))
+    if used.sum() == 1:
+        found = limit / float(weight[used][0]) + float(ndtri(POWER)) * float(noise[used][0])
+        return found * float(weight[used][0])
+    drawn = noise[used] * rng.normal(size=(1000, int(used.sum())))
+    low, high = 0.0, 1.0
+    if _power(high, drawn, weight[used], limit) < POWER:
+        return np.nan
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _power(middle, drawn, weight[used], limit) >= POWER else (middle, high)
+    return high * float(weight[used].sum())
+
+
+def _power(
+    size: float, drawn: Float[np.ndarray, "draw item"], weight: Float[np.ndarray, " item"], limit: float
+) -> float:
+    return float((np.abs(size + drawn) @ weight > limit).mean())

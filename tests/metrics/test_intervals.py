@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from equiprune.metrics import intervals
+from equiprune.metrics.intervals import Difference, Together, interval, wilson
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_wilson_agrees_with_scipy(hits: int, total: int) -> None:
+    hits = min(hits, total)
+    expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
+    low, high = wilson(np.array(hits), np.array(total))
+    assert float(low) == pytest.approx(expected.low, abs=1e-9)
+    assert float(high) == pytest.approx(expected.high, abs=1e-9)
+    assert float(low) <= hits / total <= float(high)
+
+
+def test_wilson_of_nothing_is_undefined() -> None:
+    assert np.isnan(wilson(np.array(0), np.array(0))).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "n", "y", "m", "low", "high"),
+    [  # Newcombe (1998), Table II, method 10
+        (56, 70, 48, 80, 0.0524, 0.3339),
+        (9, 10, 3, 10, 0.1705, 0.8090),
+        (6, 7, 2, 7, 0.0582, 0.8062),
+        (5, 56, 0, 29, -0.0381, 0.1926),
+        (0, 10, 0, 10, -0.2775, 0.2775),
+        (10, 10, 0, 10, 0.6075, 1.0),
+    ],
+)
+def test_differences_are_newcombes_published_examples(x: int, n: int, y: int, m: int, low: float, high: float) -> None:
+    found = intervals.difference(np.array(x / n), np.array(float(n)), np.array(y / m), np.array(float(m)))
+    delta = x / n - y / m
+    assert delta - float(found.down) == pytest.approx(low, abs=6e-5)
+    assert delta + float(found.up) == pytest.approx(high, abs=6e-5)
+
+
+def test_one_class_is_wilson_itself_and_many_are_a_mean() -> None:
+    p, n, one = np.array([0.7]), np.array([20.0]), np.ones(1)
+    low, high = intervals.mean_of_proportions(p, n, one, np.array(1.0))
+    assert (float(low), float(high)) == pytest.approx(tuple(map(float, wilson(np.array(14), np.array(20)))))
+    many = 400
+    low, high = intervals.mean_of_proportions(
+        np.full(many, 0.7), np.full(many, 20.0), np.full(many, 1 / many), np.array(1.0)
+    )
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 20 / many)
+    assert (float(low), float(high)) == pytest.approx((0.7 - half, 0.7 + half), abs=2e-3)
+
+
+def test_what_hangs_together_is_wider() -> None:
+    p, n, weight = np.full(5, 0.7), np.full(5, 20.0), np.full(5, 0.2)
+    apart, together = (tuple(map(float, intervals.mean_of_proportions(p, n, weight, np.array(r)))) for r in (1.0, 5.0))
+    assert together == pytest.approx(tuple(map(float, wilson(np.array(14), np.array(20)))))  # all alike: as one class
+    assert together[0] < apart[0] < apart[1] < together[1]
+
+
+def test_f1_is_a_curve_of_the_share_of_hits() -> None:
+    jaccard = np.array([0.25, 0.5, 1.0])
+    tp, union = 4 * jaccard, 4
+    assert intervals.as_f1(jaccard) == pytest.approx(2 * tp / (tp + union))
+    low, high = intervals.mean_of_proportions(
+        np.array([0.5]), np.array([10.0]), np.ones(1), np.array(1.0), intervals.as_f1
+    )
+    expected = [float(intervals.as_f1(end)) for end in wilson(np.array(5), np.array(10))]
+    assert [float(low), float(high)] == pytest.approx(expected)
+
+
+def test_what_noise_adds_to_an_absolute_value() -> None:
+    noise = np.random.default_rng(0).normal(size=2_000_000)
+    for x in (0.0, 0.5, 1.0, 2.5):
+        assert float(intervals.folded(np.array(x))) == pytest.approx(np.abs(x + noise).mean() - x, abs=3e-3)
+
+
+@given(st.lists(st.floats(-0.9, 0.9), min_size=1, max_size=6), st.floats(0.01, 0.3))
+def test_the_interval_of_a_sum_of_sizes_holds_it(delta: list[float], reach: float) -> None:
+    d = np.array([delta])
+    even = np.full(d.shape, reach)
+    weight = np.full(d.shape, 1 / d.size)
+    low, high = intervals.sum_of_sizes(d, Difference(even, even), (even / 1.96) ** 2, weight, even * 0.4)
+    assert low[0] <= np.abs(d).mean() <= high[0] + 1e-12
+    if d.size == 1:
+        assert low[0] == pytest.approx(abs(delta[0]) - reach)
+
+
+def test_together_measures_what_hangs_together() -> None:
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(size=(20_000, 1)), rng.normal(size=(20_000, 3))
+    found = Together(np.zeros(3), np.array([1.0, 1.0, -1.0]))
+    for chunk in np.split(common + own, 4):
+        found.add(chunk)
+    assert float(found.ratio()) == pytest.approx((1 + 3) / 6, rel=0.05)  # Var(c) + 3 Var(own) over 3 x 2
+    assert float(found.variance()) == pytest.approx(4, rel=0.05)
+    still = Together(np.array([0.5, np.nan]), np.ones(2))
+    still.add(np.array([[0.5, np.nan], [0.5, 0.2]]))
+    assert float(still.ratio()) == 1
+
+
+@given(st.floats(0, 1), st.integers(0, 1000))
+def test_an_interval_holds_its_value_and_stays_in_range(value: float, seed: int) -> None:
+    draws = np.clip(np.random.default_rng(seed).normal(value + 0.2, 0.1, 200), 0, 1)
+    low, high = interval(value, draws)
+    assert 0 <= low <= value <= high <= 1
+
+
+def test_an_interval_corrects_a_known_bias() -> None:
+    draws = np.random.default_rng(0).normal(0.5, 0.02, 20_000)  # the value is 0.45, so the truth is about 0.40
+    low, high = interval(0.45, draws)
+    assert low == pytest.approx(0.40 - 1.96 * 0.02, abs=2e-3)
+    assert high == 0.45
+    assert np.isnan(interval(np.nan, draws)).all()
+    assert np.isnan(interval(0.4, np.full(5, np.nan))).all()

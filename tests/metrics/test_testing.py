@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from equiprune.metrics import testing
+
+
+def slow_fisher(x: int, n: int, y: int, m: int) -> float:
+    """Every way to choose the hits among all rows, as the hypergeometric law counts them."""
+    law = stats.hypergeom(n + m, n, x + y)
+    seen, p = abs(x / n - y / m), 0.0
+    for first in range(max(0, x + y - m), min(n, x + y) + 1):
+        gap = abs(first / n - (x + y - first) / m)
+        if gap > seen + 1e-12:
+            p += law.pmf(first)
+        elif gap > seen - 1e-12:
+            p += law.pmf(first) / 2
+    return p
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
+def test_fisher_counts_what_the_hypergeometric_law_says(n: int, m: int, p: float, q: float) -> None:
+    x, y = round(p * n), round(q * m)
+    found = testing.fisher(x, n, y, m)
+    expected = slow_fisher(x, n, y, m)
+    if found == 1.0:
+        assert expected >= 0.5 - 1e-9  # no outcome is closer: mid-p would say half
+    else:
+        assert found == pytest.approx(expected, abs=1e-9)
+    assert testing.fisher(y, m, x, n) == pytest.approx(found)
+
+
+def test_fisher_stands_between_the_exact_test_and_its_half() -> None:
+    full = stats.fisher_exact([[18, 2], [9, 11]]).pvalue
+    assert full / 2 < testing.fisher(18, 20, 9, 20) < full
+    assert np.isnan(testing.fisher(0, 0, 3, 5))
+    big = testing.fisher(700_000, 1_000_000, 699_000, 1_000_000)
+    z = 0.001 / np.sqrt(2 * 0.6995 * 0.3005 / 1e6)
+    assert big == pytest.approx(2 * stats.norm.sf(z), rel=0.02)
+
+
+def slow_holm(p: list[float]) -> list[float]:
+    order, found, worst = sorted(range(len(p)), key=lambda i: p[i]), [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, p[i] * (len(p) - rank)))
+        found[i] = worst
+    return found
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_adjusted_p_values_agree_with_scipy_and_a_loop(p: list[float]) -> None:
+    assert testing.benjamini_hochberg(np.array(p)) == pytest.approx(stats.false_discovery_control(p), abs=1e-12)
+    assert testing.holm(np.array(p)) == pytest.approx(slow_holm(p), abs=1e-12)
+    assert (testing.holm(np.array(p)) >= testing.benjamini_hochberg(np.array(p)) - 1e-12).all()
+
+
+def test_what_is_not_estimable_is_no_test() -> None:
+    p = np.array([np.nan, 0.02, np.nan])
+    assert testing.holm(p)[1] == testing.benjamini_hochberg(p)[1] == 0.02
+    assert np.isnan(testing.holm(p)[[0, 2]]).all()
+
+
+def test_chance_counts_ties_half() -> None:
+    floor, high, p = testing.chance(0.3, np.array([0.1, 0.3, 0.3, 0.5]))
+    assert (floor, p) == (pytest.approx(0.3), pytest.approx((0.5 + 1 + 2 / 2) / 5))
+    assert high == pytest.approx(np.quantile([0.1, 0.3, 0.3, 0.5], 0.95))
+    assert testing.chance(0.0, np.zeros(10))[2] == 1.0
+    assert np.isnan(testing.chance(np.nan, np.zeros(10))).all()
+    assert np.isnan(testing.chance(0.1, np.full(3, np.nan))).all()
+    assert testing.chance(0.5, np.full(1999, 0.1))[2] == pytest.approx(0.5 / 2000)
+
+
+def test_the_detectable_gap_is_found_in_eighty_of_a_hundred() -> None:
+    rng = np.random.default_rng(0)
+    noise, weight = np.array([0.05, 0.1, 0.15, 0.1]), np.full(4, 0.25)
+    null = np.abs(noise * rng.normal(size=(20_000, 4))) @ weight
+    found = testing.detectable(null, noise, weight, rng)
+    fresh = np.abs(found + noise * rng.normal(size=(20_000, 4))) @ weight
+    assert (fresh > np.quantile(null, 0.95)).mean() == pytest.approx(0.8, abs=0.04)
+
+
+def test_what_no_gap_could_show_is_undefined() -> None:
+    rng = np.random.default_rng(0)
+    assert np.isnan(testing.detectable(np.full(100, np.nan), np.ones(1), np.ones(1), rng))
+    assert np.isnan(testing.detectable(np.full(100, 1.9), np.full(3, 0.01), np.full(3, 1 / 3), rng))
