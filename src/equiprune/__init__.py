@@ -14,6 +14,7 @@ from equiprune.predictions import Predictions
 
 if TYPE_CHECKING:
     from equiprune import curvature
+    from equiprune.comparing import Comparison, Rules, compare
     from equiprune.data.cohort import Cohort
     from equiprune.data.manifest import read_manifest
     from equiprune.data.pixels import open_pixels
@@ -38,17 +39,20 @@ __version__ = "0.1.0"
 _HOME = {
     "Classifier": "models.classifier",
     "Cohort": "data.cohort",
+    "Comparison": "comparing",
     "DataSettings": "data.settings",
     "Design": "models.design",
     "FairPrune": "methods.fairprune",
     "OBD": "methods.obd",
     "Place": "run",
     "Recipe": "recipe",
+    "Rules": "comparing",
     "Training": "training.loop",
     "TrainingSettings": "training.settings",
     "Vanilla": "methods.vanilla",
     "build": "models.backbones",
     "carry_out": "run",
+    "compare": "comparing",
     "draw_splits": "data.splits",
     "load_weights": "models.load",
     "open_pixels": "data.pixels",
@@ -62,18 +66,21 @@ __all__ = [
     "Audit",
     "Classifier",
     "Cohort",
+    "Comparison",
     "DataSettings",
     "Design",
     "FairPrune",
     "Place",
     "Predictions",
     "Recipe",
+    "Rules",
     "Training",
     "TrainingSettings",
     "Vanilla",
     "audit",
     "build",
     "carry_out",
+    "compare",
     "curvature",
     "draw_splits",
     "load_weights",

@@ -8,14 +8,11 @@ from typing import get_args
 
 import numpy as np
 
-from equiprune import records
 from equiprune.auditfile import Audit
 from equiprune.errors import DataError, Problem, UsageError, nearest
-from equiprune.metrics import estimates, gaps, performance
+from equiprune.metrics import gaps, performance
 from equiprune.metrics.counts import count
 from equiprune.metrics.gaps import Policy
-from equiprune.metrics.null import null_of_counts, null_of_scores
-from equiprune.metrics.scored import scored
 from equiprune.predictions import Predictions
 
 __all__ = ["Audit", "Point", "audit", "infer_privileged", "point"]
@@ -59,7 +56,7 @@ def point(predictions: Predictions, *, eodd: gaps.Eodd = "half_mean", zero_suppo
         >>> found.accuracy, found.eopp1, found.f1_by_group["f"]
         (0.75, 0.5, 1.0)
     """
-    _check_options(eodd, zero_support, 1, 1)
+    check_options(eodd, zero_support, 1, 1)
     counts = count(predictions)
     groups, overall = counts.take(slice(-1)), counts.pooled()
     f1 = performance.f1(groups)
@@ -119,8 +116,14 @@ def audit(
         >>> result.gaps["eopp1"].value, result.gaps["eopp1"].low, result.attribute.privileged
         (0.125, 0.0, 'female')
     """
-    _check_options(eodd, zero_support, replicates, min_support)
-    _check_groups(predictions, privileged)
+    # scipy takes a third of a second to import: `equiprune --help` does without
+    from equiprune import records
+    from equiprune.metrics import estimates
+    from equiprune.metrics.null import null_of_counts, null_of_scores
+    from equiprune.metrics.scored import scored
+
+    check_options(eodd, zero_support, replicates, min_support)
+    check_groups(predictions, privileged)
     policy = Policy(eodd, zero_support)
     first = infer_privileged(predictions) if privileged is None else privileged
     counts = count(predictions).take(slice(-1))
@@ -153,7 +156,8 @@ def audit(
     ).audit(replicates=replicates, seed=seed, min_support=min_support, rng=by_power)
 
 
-def _check_options(eodd: str, zero_support: str, replicates: int, min_support: int) -> None:
+def check_options(eodd: str, zero_support: str, replicates: int, min_support: int) -> None:
+    """Refuses conventions that do not exist and numbers below 1, all at once (UsageError)."""
     problems = [
         Problem(f"{name} {value!r} does not exist", hint=nearest(value, get_args(allowed)))
         for name, value, allowed in (
@@ -171,7 +175,8 @@ def _check_options(eodd: str, zero_support: str, replicates: int, min_support: i
         raise UsageError(problems)
 
 
-def _check_groups(predictions: Predictions, privileged: str | None) -> None:
+def check_groups(predictions: Predictions, privileged: str | None) -> None:
+    """Refuses predictions in which nothing can be compared (DataError), and a group that is none (UsageError)."""
     problems = []
     present = np.unique(predictions.group[predictions.group >= 0])
     if len(present) < 2:

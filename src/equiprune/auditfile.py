@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from equiprune import files
-from equiprune.errors import DataError, Problem
 from equiprune.metrics.gaps import Eodd, ZeroSupport
+from equiprune.recordfile import read_record
 
 SCHEMA = "equiprune-audit/1"
 _RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
@@ -229,14 +228,4 @@ class Audit(BaseModel):
         Raises:
             DataError: no such file, or it is no audit.
         """
-        try:
-            return cls.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise DataError(Problem(f"cannot be read ({error.strerror})", file=str(path))) from error
-        except ValidationError as error:
-            raise DataError(
-                Problem(f"is no {SCHEMA}: {fault['msg']}", file=str(path), column=".".join(map(str, fault["loc"])))
-                for fault in error.errors()
-            ) from error
-        except ValueError as error:
-            raise DataError(Problem(f"is no JSON ({error})", file=str(path))) from error
+        return read_record(cls, Path(path), SCHEMA)

@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from equiprune.errors import EquipruneError, Interrupted, LimitExceeded, Problem, UsageError, listed
-from equiprune.options import DataOptions, TableOptions, WorkOptions
+from equiprune.auditcommand import audit
+from equiprune.comparecommand import compare
+from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
+from equiprune.options import DataOptions, WorkOptions
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -149,63 +151,8 @@ def run(recipe: Path, *, out: Path | None = None, work: WorkOptions = WorkOption
     _run(read, out or recipe.with_suffix(""), work)
 
 
-@app.command
-def audit(
-    predictions: Path,
-    *,
-    attribute: tuple[str, ...] = (),
-    split: Literal["train", "validation", "test"] | None = None,
-    unit: str | None = None,
-    privileged: str | None = None,
-    out: Path | None = None,
-    fail_on: tuple[str, ...] = (),
-    replicates: int = 2000,
-    table: TableOptions = TableOptions(),  # noqa: B008 - frozen
-) -> None:
-    """Audits a table of predictions from any framework, or a run.
-
-    Args:
-        predictions: CSV or Parquet with label, attribute and score_CLASS columns, or a run.
-        attribute: column of the sensitive attribute; several make intersections.
-        split: which rows; of a run, test by default.
-        unit: column of patient or lesion ids.
-        privileged: the better-served group; by default the one with the highest macro F1.
-        out: folder for audit.json.
-        fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
-        replicates: bootstrap draws and permutations.
-        table: see there.
-    """
-    from equiprune.audit import audit as audited
-    from equiprune.console import audit_table
-    from equiprune.limits import Limit
-    from equiprune.predictions import Predictions
-
-    limits = [Limit.parse(text) for text in fail_on]
-    if predictions.is_dir():
-        _refuse_columns(attribute, unit, table)
-        found, privileged = _run_predictions(predictions, split or "test", privileged)
-    else:
-        if not attribute:
-            raise UsageError("name the sensitive attribute: --attribute COLUMN")
-        found = Predictions.read(
-            predictions,
-            attribute=attribute,
-            split=split,
-            unit=unit,
-            label=table.label or "label",
-            missing=() if table.missing is None else tuple(part.strip() for part in table.missing.split(",")),
-        )
-    result = audited(found, privileged=privileged, replicates=replicates, seed=table.seed)
-    passed = [limit.told(result) for limit in limits if limit.passed(result)]
-    if out is not None:
-        result.write(out / "audit.json")
-        say(f"audit: {out / 'audit.json'}")
-    if table.json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
-    else:
-        audit_table(result)
-    if passed:
-        raise LimitExceeded([Problem(text) for text in passed])
+app.command(audit)
+app.command(compare)
 
 
 @app.command
@@ -235,7 +182,7 @@ def check(
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
     json_: Annotated[bool, Parameter(name="--json", help="Prints the result as JSON.", negative=())] = False,
 ) -> None:
-    """Prints everything that is wrong with a manifest, at once.
+    """Prints everything that is wrong with a manifest, at once; else what it holds, and what may leak.
 
     Args:
         manifest: CSV with one row an image.
@@ -244,21 +191,20 @@ def check(
         json_: see there.
     """
     from equiprune.data.check import check_manifest
-    from equiprune.recipe import data_settings
+    from equiprune.data.settings import data_settings
+    from equiprune.factstable import as_json, examination_table
 
     settings = data_settings({"manifest": str(manifest), **columns.given()}, WHERE)
     with bar("decoding images") as progress:
-        cohort, problems = check_manifest(settings, images=images, progress=progress)
+        checked = check_manifest(settings, images=images, progress=progress)
     if json_:
-        print(json.dumps({"problems": [str(problem) for problem in problems]}, ensure_ascii=False))
-    if problems:
+        print(json.dumps(as_json(checked), ensure_ascii=False))
+    if checked.problems:
         from equiprune.errors import DataError
 
-        raise DataError(problems)
-    if cohort is not None and not json_:
-        for notice in cohort.notices:
-            print(f"note: {notice}")
-        print(f"{manifest}: {len(cohort)} images, {len(cohort.classes)} classes, groups {', '.join(cohort.groups)}")
+        raise DataError(checked.problems)
+    if not json_:
+        examination_table(checked, str(manifest))
 
 
 @data.command
@@ -341,25 +287,6 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
 
     audit_table(Audit.read(done.audit))
     print(f"report: {done.report}")
-
-
-def _refuse_columns(attribute: tuple[str, ...], unit: str | None, table: TableOptions) -> None:
-    given = {"--attribute": attribute, "--unit": unit, "--label": table.label, "--missing": table.missing}
-    named = [option for option, value in given.items() if value]
-    if named:
-        hint = "To audit another attribute, make a table of predictions that has it"
-        raise UsageError(Problem(f"a run has its own columns; {', '.join(named)} cannot be given", hint=hint))
-
-
-def _run_predictions(path: Path, split: str, privileged: str | None) -> tuple[Any, str | None]:
-    from equiprune.audit import infer_privileged
-    from equiprune.rundir import RunFolder
-
-    run = RunFolder(path)
-    step = run.steps()[-1]
-    if privileged is None:
-        privileged = infer_privileged(run.predictions(run.steps()[0], "validation"))
-    return run.predictions(step, split), privileged
 
 
 __all__ = ["RunFolder", "app", "main"]

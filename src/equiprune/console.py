@@ -2,54 +2,162 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from equiprune.audit import Audit
 
-METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "ece", "brier")
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "ece": "ECE",
+    "brier": "Brier",
+    "calibration_intercept": "calibration intercept",
+    "calibration_slope": "calibration slope",
+}
+GAPS = {
+    "eopp0": "Eopp0",
+    "eopp1": "Eopp1",
+    "eodd": "Eodd",
+    "selection_rate": "demographic parity",
+    "tpr": "TPR",
+    "fpr": "FPR",
+    "ppv": "PPV",
+    "fnr": "FNR",
+    **METRICS,
+}
+CLASSES = 5
+WIDTH = 110
+"""Where there is no terminal, so that a log has whole lines."""
 
 
 def audit_table(audit: Audit) -> None:
     """Prints performance by group and the gaps, with intervals and noise floors, to standard output."""
     content = audit.to_dict()
     console = Console(highlight=False)
-    privileged = content["attribute"]["privileged"]
-    rows = {"overall": content["overall"], **content["by_group"]}
-    table = Table("", *(escape(name) + (" *" if name == privileged else "") for name in rows))
-    table.add_row("n", str(content["n"]), *(str(figures["n"]) for figures in content["by_group"].values()))
-    for metric in METRICS:
-        table.add_row(metric, *(_with_interval(figures[metric]) for figures in rows.values()))
-    console.print(table)
-    console.print(f"* privileged group; {content['attribute']['unknown']} images of unknown group count overall only")
-    gaps = Table("gap", "value [interval]", "noise floor", "p", "classes used", "skipped")
-    for name, gap in content["gaps"].items():
-        gaps.add_row(
-            name,
-            _with_interval(gap),
-            _number(gap["floor"]),
-            "< 0.001" if gap["p_value"] is not None and gap["p_value"] < 0.001 else _number(gap["p_value"]),
-            str(gap["classes_used"]),
-            str(gap["classes_skipped"]),
-        )
-    console.print(gaps)
-    console.print("noise floor: what equal error rates would show; an interval reaches 0 where p >= 0.05")
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    _performance(console, content)
+    _gaps(console, content)
+    _classes(console, content)
     if content.get("fate"):
         fate = content["fate"]
         told = ", ".join(f"{name} {_number(value)}" for name, value in fate.items() if name != "baseline")
         console.print(f"FATE against {escape(fate['baseline'])}: {told}")
+    if content.get("thresholds"):
+        _thresholds(console, content["thresholds"])
     for notice in content.get("notices") or ():
         console.print(f"note: {escape(notice)}")
 
 
-def _with_interval(figure: dict[str, float | None]) -> str:
+def _performance(console: Console, content: Mapping[str, Any]) -> None:
+    privileged = content["attribute"]["privileged"]
+    rows = {"overall": content["overall"], **content["by_group"]}
+    table = Table(box=SIMPLE_HEAD, title="Performance [95 % interval]", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in rows:
+        table.add_column(escape(name) + (" *" if name == privileged else ""), justify="right")
+    table.add_row("n", f"{content['n']:,}", *(f"{figures['n']:,}" for figures in content["by_group"].values()))
+    for metric, title in METRICS.items():
+        if metric in content["overall"]:
+            table.add_row(title, *(_with_interval(figures[metric]) for figures in rows.values()))
+    console.print(table)
+    unknown = content["attribute"]["unknown"]
+    console.print("* privileged group" + (f"; {unknown:,} rows of unknown group count overall only" if unknown else ""))
+    worst = content.get("worst_group") or {}
+    named = [
+        f"{METRICS[name]} {escape(worst[name]['group'])} ({worst[name]['value']:.3f})"
+        for name in ("f1", "auroc")
+        if name in worst
+    ]
+    if named:
+        console.print(f"worst group: {', '.join(named)}")
+
+
+def _gaps(console: Console, content: Mapping[str, Any]) -> None:
+    several = len(content["attribute"]["groups"]) > 2
+    table = Table(box=SIMPLE_HEAD, title="Gaps between groups, 0 is fair", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in ("value [95 % interval]", "noise floor", "p", "detectable", "classes"):
+        table.add_column(head, justify="right")
+    if several:
+        table.add_column("worst pair")
+    for name, gap in content["gaps"].items():
+        used, skipped = gap["classes_used"], gap["classes_skipped"]
+        pair = [" / ".join(map(escape, gap["pair"])) if gap["pair"] else "-"] if several else []
+        table.add_row(
+            GAPS.get(name, name),
+            _with_interval(gap),
+            _number(gap["floor"]),
+            _p(gap["p_value"]),
+            _number(gap.get("detectable"), "none"),
+            f"{used} of {used + skipped}",
+            *pair,
+        )
+    console.print(table)
+    console.print(
+        "noise floor: what equal error rates would show; p: how often they would show this much (if 0.05 or more the "
+        "interval reaches 0); detectable: the gap this test set would find in 4 of 5 cases"
+    )
+
+
+def _classes(console: Console, content: Mapping[str, Any]) -> None:
+    """The classes with the largest supported gaps of TPR."""
+    rows = [row for row in content.get("gaps_by_class") or () if row["rate"] == "tpr" and row["value"] is not None]
+    chosen = sorted((row for row in rows if row["supported"]), key=lambda row: -row["value"])[:CLASSES]
+    if not chosen:
+        return
+    title = f"Largest TPR gaps of single classes ({len(rows)} compared)"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in ("value [95 % interval]", "p", "p (Holm)", "p (BH)"):
+        table.add_column(head, justify="right")
+    table.add_column("lower in")
+    for row in chosen:
+        table.add_row(
+            escape(row["class"]),
+            _with_interval(row),
+            *(_p(row[key]) for key in ("p_value", "p_holm", "p_bh")),
+            escape(_lower(row, content["attribute"]["privileged"])),
+        )
+    console.print(table)
+
+
+def _lower(row: Mapping[str, Any], privileged: str) -> str:
+    """The group of the pair that the rate is lower in."""
+    if row["signed"] is None or not row["value"]:
+        return "" if not row["value"] else " / ".join(row["pair"])
+    other = next(name for name in row["pair"] if name != privileged)
+    return other if row["signed"] > 0 else privileged
+
+
+def _thresholds(console: Console, found: Mapping[str, Any]) -> None:
+    chosen = "" if found["chosen_on"] is None else f", chosen on {found['chosen_on']:,} validation rows"
+    values = ", ".join(f"{escape(name)} {value:.3g}" for name, value in found["values"].items())
+    console.print(f"thresholds ({found['rule']}{chosen}): {values}")
+
+
+def _with_interval(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "not estimable"
     if figure["low"] is None or figure["high"] is None:
         return _number(figure["value"])
-    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    return escape(f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
 
 
-def _number(value: float | None) -> str:
-    return "not estimable" if value is None else f"{value:.3f}"
+def _number(value: float | None, none: str = "not estimable") -> str:
+    return none if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else _number(value)

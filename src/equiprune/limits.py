@@ -13,19 +13,22 @@ from equiprune.audit import Audit
 from equiprune.errors import Problem, UsageError, nearest
 
 SIGNS = MappingProxyType({">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le})
-FORM = re.compile(r"\s*(\w+)(?:\.(\w+))?\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
-FIELDS = ("value", "low", "high", "floor", "p_value")
+FORM = re.compile(r"\s*(?:(overall|gaps|worst_group)\.)?(\w+)(?:\.(\w+))?\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+FIELDS = ("value", "low", "high", "floor", "floor_high", "p_value", "detectable", "ratio", "deviation")
+GAPS = ("eopp0", "eopp1", "eodd", "tpr", "fpr", "ppv", "fnr", "selection_rate", "f1", "auroc")
+"""Names that mean the gap where no section is named; any other name means the overall figure."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure (a gap or an overall metric), one of its fields, a sign and a number.
+    """A figure, one of its fields, a sign and a number.
 
     Example:
-        >>> str(Limit.parse("eopp1.low > 0"))
-        'eopp1.low > 0'
+        >>> str(Limit.parse("eopp1.low > 0")), str(Limit.parse("overall.f1<0.6"))
+        ('eopp1.low > 0', 'overall.f1 < 0.6')
     """
 
+    section: str
     figure: str
     field: str
     sign: str
@@ -36,40 +39,53 @@ class Limit:
         """Reads a limit.
 
         Raises:
-            UsageError: it is not of the form FIGURE[.FIELD] SIGN NUMBER.
+            UsageError: it is not of the form [SECTION.]FIGURE[.FIELD] SIGN NUMBER.
         """
         found = FORM.fullmatch(text)
         problem = Problem(f"--fail-on {text!r} is not a limit", hint='For example "eopp1>0.1" or "eopp1.low>0"')
         if found is None:
             raise UsageError(problem)
-        figure, field, sign, number = found.groups()
+        section, figure, field, sign, number = found.groups()
         try:
             value = float(number)
         except ValueError:
             raise UsageError(problem) from None
         if field is not None and field not in FIELDS:
             raise UsageError(Problem(f"--fail-on {text!r}: there is no field {field!r}", hint=nearest(field, FIELDS)))
-        return cls(figure, field or "value", sign, value)
+        return cls(section or ("gaps" if figure in GAPS else "overall"), figure, field or "value", sign, value)
+
+    def value(self, audit: Audit) -> float | None:
+        """The audit's figure; None where it is not estimable.
+
+        Raises:
+            UsageError: the audit has no such figure, or the figure no such field.
+        """
+        content = audit.to_dict()
+        figures = content[self.section]
+        if self.figure not in figures:
+            hint = nearest(self.figure, {**content["overall"], **content["gaps"]})
+            raise UsageError(Problem(f"--fail-on: there is no figure {self.figure!r}", hint=hint))
+        if self.field not in figures[self.figure]:
+            hint = nearest(self.field, figures[self.figure])
+            raise UsageError(Problem(f"--fail-on: {self.section}.{self.figure} has no {self.field!r}", hint=hint))
+        found: float | None = figures[self.figure][self.field]
+        return found
 
     def passed(self, audit: Audit) -> bool:
         """Whether the audit's figure is beyond the limit; a figure that is not estimable is not.
 
         Raises:
-            UsageError: the audit has no such figure.
+            UsageError: see `value`.
         """
-        content = audit.to_dict()
-        figures = {**content["overall"], **content["gaps"]}
-        if self.figure not in figures:
-            hint = nearest(self.figure, figures)
-            raise UsageError(Problem(f"--fail-on: there is no figure {self.figure!r}", hint=hint))
-        value = figures[self.figure].get(self.field)
+        value = self.value(audit)
         compare: Callable[[float, float], bool] = SIGNS[self.sign]
         return value is not None and compare(value, self.number)
 
     def told(self, audit: Audit) -> str:
         """The limit, and the figure that passed it."""
-        content = audit.to_dict()
-        return f"{self}: it is {({**content['overall'], **content['gaps']})[self.figure][self.field]:.4g}"
+        return f"{self}: it is {self.value(audit):.4g}"
 
     def __str__(self) -> str:
-        return f"{self.figure}{'' if self.field == 'value' else '.' + self.field} {self.sign} {self.number:g}"
+        plain = self.section == ("gaps" if self.figure in GAPS else "overall")
+        name = self.figure if plain else f"{self.section}.{self.figure}"
+        return f"{name}{'' if self.field == 'value' else '.' + self.field} {self.sign} {self.number:g}"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from equiprune.data.settings import DataSettings, Fit
+from equiprune.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from equiprune.predictions import Predictions
 
 DATA = Group("Data", sort_key=1)
 WORK = Group("How to run", sort_key=2)
@@ -70,11 +75,63 @@ class WorkOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table of predictions is read, and how the audit is told."""
+    """How a table of predictions is read, and how the result is told."""
 
     label: Annotated[str | None, Parameter(help="Column of the true classes; `label` by default.", group=DATA)] = None
     missing: Annotated[
         str | None, Parameter(help="Attribute values that mean unknown, comma-separated.", group=DATA)
     ] = None
+    groups: Annotated[str | None, Parameter(help='Regroups the attribute: "light=1-3;dark=4,5,6".', group=DATA)] = None
     seed: Annotated[int, Parameter(help="Of bootstrap and permutations.", group=WORK)] = 0
-    json: Annotated[bool, Parameter(help="Prints the audit as JSON.", group=WORK, negative=())] = False
+    json: Annotated[bool, Parameter(help="Prints the result as JSON.", group=WORK, negative=())] = False
+
+    def read(self, path: Path, attribute: Sequence[str], split: str | None, unit: str | None) -> Predictions:
+        """The predictions in a table.
+
+        Raises:
+            UsageError: no attribute is named.
+            DataError: the table cannot be used.
+        """
+        from equiprune.predictions import Predictions
+
+        if not attribute:
+            raise UsageError("name the sensitive attribute: --attribute COLUMN")
+        return Predictions.read(
+            path,
+            attribute=attribute,
+            split=split,
+            unit=unit,
+            label=self.label or "label",
+            missing=() if self.missing is None else tuple(part.strip() for part in self.missing.split(",")),
+            groups=self.groups,
+        )
+
+    def refuse(self, attribute: Sequence[str], unit: str | None) -> None:
+        """Refuses to name columns where there are only runs, which have their own.
+
+        Raises:
+            UsageError: one is named.
+        """
+        given = {"--attribute": attribute, "--unit": unit, "--label": self.label, "--missing": self.missing}
+        given["--groups"] = self.groups
+        named = [option for option, value in given.items() if value]
+        if named:
+            hint = "For another attribute, make a table of predictions that has it"
+            raise UsageError(Problem(f"a run has its own columns; {', '.join(named)} cannot be given", hint=hint))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RowOptions:
+    """Which rows are compared, and by which columns: of tables; runs have their own columns."""
+
+    attribute: Annotated[
+        tuple[str, ...], Parameter(help="Tables: column of the sensitive attribute.", group=DATA, negative=())
+    ] = ()
+    unit: Annotated[str | None, Parameter(help="Tables: column of patient or lesion ids.", group=DATA)] = None
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, Parameter(help="Of a run, test by default.", group=DATA)
+    ] = None
+    privileged: Annotated[
+        str | None, Parameter(help="The better-served group; else as the run's audit has it.", group=DATA)
+    ] = None

@@ -15,13 +15,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from equiprune.errors import DataError, Problem, UsageError, nearest
 from equiprune.files import replacing
-from equiprune.scoretable import INTERSECTION, LABEL, PARQUET, SCORE, THRESHOLD, UNIT, ScoreTable, read_scores
+from equiprune.scoretable import (
+    INTERSECTION,
+    LABEL,
+    PARQUET,
+    SCORE,
+    THRESHOLD,
+    UNIT,
+    Asked,
+    Frame,
+    ScoreTable,
+    frame_scores,
+    read_scores,
+)
 
 Values = ArrayLike | Sequence[object]
 """Anything numpy makes an array of; None and names may be among numbers."""
 
 SUM_TOLERANCE = 1e-3
-LISTED = 20
+LISTED = 5
 _REPORTED = np.iinfo(np.int64).min  # the code of a name that was not found, and has its own message
 
 
@@ -126,7 +138,7 @@ class Predictions:
 
     def called_at(self, threshold: Values) -> Predictions:
         """The same scores, called at other thresholds (findings, or two classes)."""
-        return replace(self, threshold=threshold)
+        return replace(self, threshold=np.asarray(threshold, dtype=np.float64))
 
     def take(self, rows: Int[np.ndarray, " some"] | Bool[np.ndarray, " sample"]) -> Predictions:
         """Only some rows, by index or mask; classes and groups stay."""
@@ -149,12 +161,13 @@ class Predictions:
         unit: str | None = None,
         label: str = "label",
         missing: Sequence[str] = (),
+        groups: str | None = None,
     ) -> Predictions:
         """Reads a table: `label` (or `label_<finding>`s), the attribute, and a `score_<class>` per class.
 
         Nothing is guessed: cells are text, and only a blank or a value listed in `missing` is missing.
         A finding may also be -1 (uncertain), which is masked like a blank. Classes are in the order of
-        the score columns, groups are sorted by name. `image` (or `id`) and `threshold_<finding>` are
+        the score columns, groups by number or name. `image` (or `id`) and `threshold_<class>` are
         read where the table has them.
 
         Args:
@@ -164,12 +177,48 @@ class Predictions:
             unit: column of patient or lesion ids; None takes the column `unit` where there is one.
             label: column of class names (multi-class).
             missing: further values of the attribute that mean unknown.
+            groups: regroups the attribute: "light=1,2,3;dark=4,5,6", "young=0-39;old=40-120".
 
         Raises:
             DataError: the table cannot be used; every problem with its line and column.
+            UsageError: the regrouping is none.
         """
-        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-        table = read_scores(Path(path), names, split, unit, label, missing)
+        asked = Asked(_names(attribute), split, unit, label, tuple(missing), groups)
+        return cls._of(read_scores(Path(path), asked), str(path), asked)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Frame,
+        *,
+        attribute: str | Sequence[str],
+        split: str | None = None,
+        unit: str | None = None,
+        label: str = "label",
+        missing: Sequence[str] = (),
+        groups: str | None = None,
+    ) -> Predictions:
+        """The same from a data frame with these columns, pandas' or any whose columns numpy takes.
+
+        A message about a frame counts rows from 0.
+
+        Raises:
+            DataError: the frame cannot be used.
+            UsageError: the regrouping is none.
+
+        Example:
+            >>> import pandas as pd
+            >>> frame = pd.DataFrame({"label": ["mel", "nev"], "age": [31, 64],
+            ...                       "score_mel": [0.7, 0.2], "score_nev": [0.3, 0.8]})
+            >>> p = Predictions.from_frame(frame, attribute="age", groups="young=0-39;old=40-120")
+            >>> p.groups, p.group.tolist(), p.label.tolist()
+            (('young', 'old'), [0, 1], [0, 1])
+        """
+        asked = Asked(_names(attribute), split, unit, label, tuple(missing), groups)
+        return cls._of(frame_scores(frame, asked), "the data frame", asked)
+
+    @classmethod
+    def _of(cls, table: ScoreTable, source: str, asked: Asked) -> Predictions:
         try:
             return cls(
                 label=table.label,
@@ -177,13 +226,13 @@ class Predictions:
                 group=table.group,
                 classes=table.classes,
                 groups=table.groups,
-                attribute=INTERSECTION.join(names),
+                attribute=INTERSECTION.join(asked.attribute),
                 unit=table.unit,
                 image=table.image,
                 threshold=table.threshold,
             )
         except DataError as error:
-            raise DataError(_located(problem, str(path), table) for problem in error.problems) from error
+            raise DataError(_located(problem, source, table) for problem in error.problems) from error
 
     def write(self, path: str | Path) -> None:
         """Writes the table that `read` takes, Parquet or CSV by the suffix, whole or not at all.
@@ -209,6 +258,10 @@ class Predictions:
                 writer = csv.writer(stream)
                 writer.writerow(columns)
                 writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _names(attribute: str | Sequence[str]) -> tuple[str, ...]:
+    return (attribute,) if isinstance(attribute, str) else tuple(attribute)
 
 
 def _located(problem: Problem, file: str, table: ScoreTable) -> Problem:
@@ -280,11 +333,14 @@ def _looked_up(
     place = {name: index for index, name in enumerate(names)} | {"": -1}
     found, inverse = np.unique(ids, return_inverse=True)
     codes = np.array([place.get(name, _REPORTED) for name in found.tolist()], dtype=np.int64)[inverse.ravel()]
-    for name in (name for name in found.tolist() if name not in place):
-        rows = np.flatnonzero(ids == name)
+    for index, name in enumerate(found.tolist()):
+        if name in place:
+            continue
+        rows = np.flatnonzero(inverse.ravel() == index)
         hint = nearest(name, names) if len(names) < 30 else None
-        what = f"{name!r} is unknown: no score column or name stands for it"
-        problems += _each(rows, column, lambda _, what=what: what, hint)
+        several = f" ({len(rows):,} rows, this is the first)" if len(rows) > 1 else ""
+        what = f"{name!r} is unknown: no score column or name stands for it{several}"
+        problems.append(Problem(what, row=int(rows[0]), column=column, hint=hint))
     return codes
 
 
@@ -328,6 +384,13 @@ def _wrong_shapes(p: Predictions) -> list[Problem]:
 def _wrong_values(p: Predictions) -> Iterator[Problem]:
     names = [SCORE + name for name in p.classes]
     bad = ~((p.score >= 0) & (p.score <= 1 + SUM_TOLERANCE))
+    wrong_rows = int((bad & np.isfinite(p.score)).any(axis=1).sum())
+    if wrong_rows > LISTED and 2 * wrong_rows > len(p):
+        finite = p.score[np.isfinite(p.score)]
+        function = "softmax" if p.task == "multiclass" else "sigmoid"
+        what = f"the scores run from {finite.min():.4g} to {finite.max():.4g}: these are no probabilities"
+        yield Problem(what, column=SCORE + "*", hint=f"Are they logits? Then give their {function}")
+        return
     for k in np.flatnonzero(bad.any(axis=0)):
         yield from _each(
             np.flatnonzero(bad[:, k]), names[k], lambda i, k=k: f"{p.score[i, k]} is no probability between 0 and 1"

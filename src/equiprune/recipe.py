@@ -5,16 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem, UsageError, nearest
 from equiprune.methods import METHODS, OBJECTIVES, Method
+from equiprune.sections import checked, unknown_key
 from equiprune.training.settings import TrainingSettings
-
-Record = TypeVar("Record", bound=BaseModel)
 
 
 class ModelSettings(BaseModel):
@@ -80,13 +79,13 @@ class Recipe(BaseModel):
         """Checks a recipe given as nested dicts; `where` is what messages call it."""
         problems: list[Problem] = []
         allowed = ("seed", "data", "model", "training", "step")
-        problems += [_unknown(key, allowed, where) for key in raw if key not in allowed]
+        problems += [unknown_key(key, allowed, where) for key in raw if key not in allowed]
         seed = raw.get("seed", 0)
         if type(seed) is not int or seed < 0:
             problems.append(Problem("expected a whole number, 0 or more", file=where, column="seed"))
-        data = _checked(DataSettings, raw.get("data"), f"{where} [data]", problems)
-        model = _checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
-        shared = _checked(TrainingSettings, raw.get("training", {}), f"{where} [training]", problems)
+        data = checked(DataSettings, raw.get("data"), f"{where} [data]", problems)
+        model = checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
+        shared = checked(TrainingSettings, raw.get("training", {}), f"{where} [training]", problems)
         steps = _steps(raw.get("step"), shared or TrainingSettings(), where, problems)
         if model is not None and not (model.trained or problems) and steps[0].name not in OBJECTIVES:
             hint = f"Put one of {', '.join(OBJECTIVES)} before it, or set trained = true under [model] with weights"
@@ -127,58 +126,13 @@ def _step(raw: object, shared: TrainingSettings, where: str, problems: list[Prob
         return None
     own, common = METHODS[name].model_fields, TrainingSettings.model_fields
     rest = {key: value for key, value in raw.items() if key != "method"}
-    problems += [_unknown(key, (*own, *common), where) for key in rest if key not in own and key not in common]
-    method = _checked(METHODS[name], {k: v for k, v in rest.items() if k in own}, where, problems)
+    problems += [unknown_key(key, (*own, *common), where) for key in rest if key not in own and key not in common]
+    method = checked(METHODS[name], {k: v for k, v in rest.items() if k in own}, where, problems)
     override = {key: value for key, value in rest.items() if key in common}
-    training = _checked(TrainingSettings, {**shared.model_dump(), **override}, where, problems)
+    training = checked(TrainingSettings, {**shared.model_dump(), **override}, where, problems)
     if method is None or training is None:
         return None
     return Step(name=name, method=method, training=training)
-
-
-def _checked(record: type[Record], raw: object, where: str, problems: list[Problem]) -> Record | None:
-    if not isinstance(raw, Mapping):
-        problems.append(Problem("this section is missing" if raw is None else "expected a table", file=where))
-        return None
-    try:
-        return record.model_validate(dict(raw))
-    except ValidationError as error:
-        problems += _told(error, record, where)
-        return None
-
-
-def _told(error: ValidationError, record: type[BaseModel], where: str) -> Iterable[Problem]:
-    for fault in error.errors():
-        key = str(fault["loc"][0]) if fault["loc"] else None
-        if fault["type"] == "extra_forbidden" and key is not None:
-            yield _unknown(key, record.model_fields, where)
-            continue
-        text = "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-        if fault["type"] != "missing" and key is not None:
-            text = f"{text[0].lower()}{text[1:]}, not {fault['input']!r}"
-        hint = None
-        if isinstance(fault["input"], list):
-            hint = "A list is a sweep axis: one run takes one value"
-        elif fault["type"] == "literal_error" and isinstance(fault["input"], str):
-            hint = nearest(fault["input"], fault["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
-        yield Problem(text, file=where, column=key, hint=hint)
-
-
-def _unknown(key: str, allowed: Iterable[str], where: str) -> Problem:
-    return Problem("unknown key", file=where, column=key, hint=nearest(key, allowed))
-
-
-def data_settings(raw: Mapping[str, Any], where: str) -> DataSettings:
-    """The `[data]` section alone, checked.
-
-    Raises:
-        UsageError: with every wrong key and value.
-    """
-    problems: list[Problem] = []
-    data = _checked(DataSettings, raw, where, problems)
-    if data is None:
-        raise UsageError(problems)
-    return data
 
 
 def settings_from(pairs: Iterable[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from equiprune.audit import infer_privileged
+from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
+from equiprune.data.duplicates import fingerprints
 from equiprune.data.inspection import inspect_cohort
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
@@ -118,17 +120,22 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     _tell(cohort.notices)
     classifier, given = _start(recipe, cohort)
     classifier.to(device)
+    facts = run.read_facts() or _facts(recipe, cohort, pixels)
+    found = [Problem(text) for text in facts["notices"]]
+    _tell(found)
     # From here on the folder is this run's: what could be refused has been. The record comes first: a run killed
     # before its split is written draws the same one again, but a split without a record would look like another's.
     _record(
         run,
         recipe,
-        cohort,
+        replace(cohort, notices=(*cohort.notices, *found)),
         {"skipped": {"images": total - len(cohort)} if total > len(cohort) else None, "split": drawn},
         place,
         device,
     )
     run.write_split(cohort.image, np.asarray(cohort.split))
+    if not run.facts.is_file():
+        write_json(run.facts, facts)
     training = Training(pixels=pixels, device=device, seed=recipe.seed)
     done: list[StepFolder] = []
     if given:
@@ -206,6 +213,15 @@ def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort,
             raise DataError(problems)
         drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
     return cohort, drawn
+
+
+def _facts(recipe: Recipe, cohort: Cohort, pixels: Pixels) -> dict[str, Any]:
+    """What `facts.json` holds, of the cohort with its splits."""
+    say(f"looking for duplicates among {len(cohort):,} images")
+    rows, prints = pixels.rows(cohort.image), fingerprints(pixels.array)
+    examined = examine(cohort, pixels.sha256()[rows], None if prints is None else prints[rows])
+    notices = [str(notice) for notice in examined.notices(recipe.data.manifest)]
+    return {**examined.to_dict(), "notices": notices}
 
 
 def _looked_up(cohort: Cohort, run: RunFolder) -> np.ndarray[Any, np.dtype[np.str_]]:

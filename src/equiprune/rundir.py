@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "split.csv"
 
     @property
+    def facts(self) -> Path:
+        """What the data hold: counts, what goes with the label, duplicates."""
+        return self.path / "facts.json"
+
+    @property
     def audit(self) -> Path:
         """The audit of the last step on test."""
         return self.path / "audit.json"
@@ -115,6 +120,10 @@ class RunFolder:
         if not self.record.is_file():
             raise UsageError(Problem("this folder is not a run: it has no run.json", file=str(self.path)))
         return _object(self.record)
+
+    def read_facts(self) -> dict[str, Any] | None:
+        """The content of `facts.json`, where it is written already."""
+        return _object(self.facts) if self.facts.is_file() else None
 
     def predictions(self, step: StepFolder, split: str) -> Predictions:
         """A step's predictions on one split."""

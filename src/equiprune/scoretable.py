@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.errors import DataError, nearest
+from equiprune.attribute import group_rows, intersect, natural, parse_groups
+from equiprune.errors import DataError, Problem, UsageError, nearest
 from equiprune.table import Faults, read_table
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
@@ -22,6 +23,24 @@ UNCERTAIN = "-1"
 INTERSECTION = " & "
 
 Column = list[str] | NDArray[Any]
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """What is used of a data frame, pandas' or another library's."""
+
+    @property
+    def columns(self) -> Iterable[Any]:
+        """The names."""
+        ...
+
+    def __len__(self) -> int:
+        """Rows."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:  # noqa: ANN401 - a column, of whatever type
+        """A column."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +70,29 @@ class ScoreTable:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Which columns and rows of a table are wanted; the fields are the arguments of `Predictions.read`."""
+
+    attribute: tuple[str, ...]
+    split: str | None = None
+    unit: str | None = None
+    label: str = "label"
+    missing: tuple[str, ...] = ()
+    groups: str | None = None
+
+    def group_of(self) -> dict[str, str]:
+        """The regrouping, by value.
+
+        Raises:
+            UsageError: it is no regrouping, or there are several attributes.
+        """
+        if self.groups is not None and len(self.attribute) > 1:
+            what = "several attributes cannot be regrouped"
+            raise UsageError(Problem(what, file="groups", hint="Write the groups into a column of the table"))
+        return parse_groups(self.groups)
+
+
+@dataclass(frozen=True)
 class _Wanted:
     attribute: tuple[str, ...]
     split: str | None
@@ -67,32 +109,70 @@ class _Wanted:
         return (*self.attribute, *single, *self.label, *(SCORE + name for name in self.classes), *self.threshold)
 
 
-def read_scores(
-    path: Path, attribute: Sequence[str], split: str | None, unit: str | None, label: str, missing: Sequence[str]
-) -> ScoreTable:
-    """Reads the table; the arguments are those of `Predictions.read`.
+def read_scores(path: Path, asked: Asked) -> ScoreTable:
+    """Reads a CSV or Parquet file.
 
     Raises:
+        UsageError: the regrouping is none.
         DataError: the file, a column or a cell cannot be read; all problems at once.
     """
+    asked.group_of()
     faults = Faults(str(path))
-    header = _header(path, faults)
-    wanted = _wanted(header, tuple(attribute), split, unit, label, faults)
+    wanted = _wanted(_header(path, faults), asked, faults)
     row, columns = _load(path, wanted, faults)
+    return _assembled(row, columns, wanted, asked, faults)
+
+
+def has_splits(path: Path) -> bool:
+    """Whether a table that can be read has a column `split`."""
+    return "split" in _header(path, Faults(str(path)))
+
+
+def frame_scores(frame: Frame, asked: Asked) -> ScoreTable:
+    """Takes the columns of a data frame; rows are counted from 0 in messages.
+
+    Raises:
+        UsageError: the regrouping is none.
+        DataError: a column or a cell cannot be used; all problems at once.
+    """
+    asked.group_of()
+    faults = Faults("the data frame")
+    wanted = _wanted(tuple(str(name) for name in frame.columns), asked, faults)
     if faults.problems():
         raise DataError(faults.problems())
+    columns = {name: _values(np.asarray(frame[name])) for name in dict.fromkeys(wanted.columns)}
+    return _assembled(np.arange(len(frame)), columns, wanted, asked, faults)
+
+
+def _values(array: NDArray[Any]) -> Column:
+    """Numbers stay numbers; anything else is text, blank where it is missing."""
+    if array.dtype.kind in "iufb":
+        return np.asarray(array, dtype=np.float64)
+    return ["" if _is_missing(value) else str(value).strip() for value in array.tolist()]
+
+
+def _is_missing(value: object) -> bool:
+    return not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>")
+
+
+def _assembled(
+    row: Int[np.ndarray, " row"], columns: dict[str, Column], wanted: _Wanted, asked: Asked, faults: Faults
+) -> ScoreTable:
+    if faults.problems():
+        raise DataError(faults.problems())
+    split = asked.split
     kept = np.arange(len(row)) if split is None else np.flatnonzero(np.array(_text(columns["split"])) == split)
     if not len(kept):
         faults.add("split", f"no row of the split {split!r}" if len(row) else "the file has no rows", column="split")
     unread: dict[tuple[int, str], str] = {}
-    groups = _groups([_text(columns[name]) for name in wanted.attribute], frozenset(missing))
+    group, groups = _groups({name: _text(columns[name]) for name in wanted.attribute}, row, asked, faults)
     table = ScoreTable(
         row=row[kept],
         classes=wanted.classes,
         label=_label(columns, wanted, kept, unread),
         score=np.stack([_floats(columns[SCORE + k], kept, SCORE + k, unread) for k in wanted.classes], axis=1),
-        group=groups[kept],
-        groups=tuple(sorted(set(groups.tolist()) - {""})),
+        group=group[kept],
+        groups=groups,
         unit=_ids(columns, wanted.unit, kept),
         image=_ids(columns, wanted.image, kept),
         threshold=_threshold(columns, wanted, kept, unread, faults),
@@ -133,14 +213,8 @@ def _parquet_names(path: Path, faults: Faults) -> tuple[str, ...]:
     raise DataError(faults.problems())
 
 
-def _wanted(
-    header: tuple[str, ...],
-    attribute: tuple[str, ...],
-    split: str | None,
-    unit: str | None,
-    label: str,
-    faults: Faults,
-) -> _Wanted:
+def _wanted(header: tuple[str, ...], asked: Asked, faults: Faults) -> _Wanted:
+    attribute, split, unit, label = asked.attribute, asked.split, asked.unit, asked.label
     joint = INTERSECTION.join(attribute)
     single = label in header
     classes = tuple(name.removeprefix(SCORE) for name in header if name.startswith(SCORE))
@@ -227,10 +301,15 @@ def _label(
     return np.stack([_floats(cells, kept, name, unread) for name, cells in known.items()], axis=1)
 
 
-def _groups(parts: list[list[str]], missing: frozenset[str]) -> Shaped[np.ndarray, " sample"]:
-    unknown = missing | {""}
-    joined = ["" if unknown & set(values) else INTERSECTION.join(values) for values in zip(*parts, strict=True)]
-    return np.array(joined, dtype=np.str_)
+def _groups(
+    parts: dict[str, list[str]], row: Int[np.ndarray, " row"], asked: Asked, faults: Faults
+) -> tuple[Shaped[np.ndarray, " sample"], tuple[str, ...]]:
+    """Every row's group ("" where unknown), and all groups of the whole table."""
+    group_of, missing = asked.group_of(), set(asked.missing)
+    lines = row.tolist()
+    each = [group_rows(cells, lines, name, group_of, missing, faults) for name, cells in parts.items()]
+    joined = np.array(intersect(each), dtype=np.str_)
+    return joined, tuple(dict.fromkeys(group_of.values())) or natural(set(joined.tolist()) - {""})
 
 
 def _ids(

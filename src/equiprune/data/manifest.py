@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from equiprune.data.attribute import coded, group_rows, intersect, natural, parse_groups
+from equiprune.attribute import coded, group_rows, intersect, natural, parse_groups
 from equiprune.data.cohort import Cohort
 from equiprune.data.inspection import inspect_cohort
 from equiprune.data.paths import ImagePaths

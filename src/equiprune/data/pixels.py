@@ -94,6 +94,16 @@ class Pixels:
             raise DataError([Problem("has no pixels in this cache", file=str(name)) for name in images[~found]])
         return row.astype(np.int64)
 
+    def sha256(self) -> NDArray[np.str_]:
+        """The SHA-256 of each image file's bytes, as they were when the image was decoded; one a row.
+
+        Raises:
+            ValueError: the pixels are no cache, so nothing is known of their files.
+        """
+        if self.file is None:
+            raise ValueError("these pixels are not from a cache, so their files are not known")
+        return _read_index(self.file).digests()
+
     def __reduce__(self) -> tuple[object, ...]:
         if self.file is None:
             return Pixels, (self.array, self.image)
@@ -111,6 +121,9 @@ class _Index(BaseModel):
 
     def good(self) -> NDArray[np.str_]:
         return np.array([name for name, why in zip(self.image, self.reason, strict=True) if why is None], dtype=str)
+
+    def digests(self) -> NDArray[np.str_]:
+        return np.array([hash_ for hash_, why in zip(self.sha256, self.reason, strict=True) if why is None], dtype=str)
 
 
 @dataclass(frozen=True)
@@ -228,10 +241,14 @@ def _pixels(path: Path, image: NDArray[np.str_]) -> Pixels:
     return Pixels(array, image, path)
 
 
+def _read_index(path: Path) -> _Index:
+    return _Index.model_validate_json(path.with_suffix(".json").read_bytes())
+
+
 def _opened(path: Path) -> tuple[_Index, Pixels] | None:
     """The cache at this path, or None where it is absent or damaged."""
     try:
-        index = _Index.model_validate_json(path.with_suffix(".json").read_bytes())
+        index = _read_index(path)
         return index, _pixels(path, index.good())
     except (OSError, ValueError):
         return None

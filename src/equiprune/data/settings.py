@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from equiprune.errors import Problem, UsageError
+from equiprune.sections import checked
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -57,3 +61,16 @@ class DataSettings(BaseModel):
         if any(f <= 0 for f in self.fractions) or abs(sum(self.fractions) - 1) > 1e-9:
             raise ValueError("fractions must be three positive shares that sum to 1")
         return self
+
+
+def data_settings(raw: Mapping[str, Any], where: str) -> DataSettings:
+    """The `[data]` section alone, checked.
+
+    Raises:
+        UsageError: with every wrong key and value.
+    """
+    problems: list[Problem] = []
+    data = checked(DataSettings, raw, where, problems)
+    if data is None:
+        raise UsageError(problems)
+    return data

@@ -7,6 +7,19 @@ from math import isnan, nan
 import numpy as np
 from jaxtyping import Bool, Float
 
+CRITERIA = ("eopp0", "eopp1", "eodd")
+"""The gaps that FATE and the Pareto front set against F1."""
+
+
+def mean_f1(by_group: Float[np.ndarray, "*draw group"]) -> Float[np.ndarray, "*draw"]:
+    """F1 as FATE takes it, as in the published tables: the mean over groups of macro F1; nan where one has none.
+
+    Example:
+        >>> float(mean_f1(np.array([0.5, 0.75])))
+        0.625
+    """
+    return np.asarray(by_group.mean(axis=-1))
+
 
 def fate(f1: float, f1_base: float, fc: float, fc_base: float, weight: float = 1.0) -> float:
     """FATE: relative gain in accuracy minus relative growth of unfairness, against a baseline.

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from equiprune.audit import Audit, audit
 from equiprune.errors import Problem, UsageError
-from equiprune.metrics.tradeoff import fate
+from equiprune.metrics.tradeoff import CRITERIA, fate, mean_f1
 from equiprune.report.content import Page, StepPage
 from equiprune.rundir import RunFolder, StepFolder
 
-GAPS = ("eopp0", "eopp1", "eodd")
 NO_FACTS = {"privileged": None, "unprivileged": None, "kept_iteration": None, "stopped": None}
 
 
@@ -28,7 +29,7 @@ def audit_steps(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str,
 
 def _with_fate(found: Audit, first: Audit, baseline: str) -> Audit:
     values: dict[str, str | float | None] = {"baseline": baseline}
-    for gap in GAPS:
+    for gap in CRITERIA:
         now, before = _number(found.gaps[gap].value), _number(first.gaps[gap].value)
         value = fate(_mean_f1(found), _mean_f1(first), now, before)
         values[gap] = value if math.isfinite(value) else None
@@ -36,8 +37,7 @@ def _with_fate(found: Audit, first: Audit, baseline: str) -> Audit:
 
 
 def _mean_f1(found: Audit) -> float:
-    """F1 as FATE takes it: the mean over groups, as in the published tables."""
-    return sum(_number(figures.f1.value) for figures in found.by_group.values()) / len(found.by_group)
+    return float(mean_f1(np.array([_number(figures.f1.value) for figures in found.by_group.values()])))
 
 
 def _number(value: float | None) -> float:

@@ -12,6 +12,7 @@ from equiprune.table import Faults, ranges
 
 EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
 UNKNOWN = -1
+_WIDEST = 1000
 
 
 def natural(names: Iterable[str]) -> tuple[str, ...]:
@@ -31,12 +32,14 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
 def parse_groups(text: str | None) -> dict[str, str]:
     """The regrouping of an attribute: group by value, groups in the order written.
 
+    A range of whole numbers stands for all of them ("young=0-39;old=40-120"), and for itself, should it be a value.
+
     Raises:
         UsageError: the text is no regrouping, with everything wrong in it.
 
     Example:
-        >>> parse_groups("light=1,2; dark=3")
-        {'1': 'light', '2': 'light', '3': 'dark'}
+        >>> parse_groups("light=1,2; dark=3-4")
+        {'1': 'light', '2': 'light', '3-4': 'dark', '3': 'dark', '4': 'dark'}
     """
     if text is None:
         return {}
@@ -48,7 +51,7 @@ def parse_groups(text: str | None) -> dict[str, str]:
         values = [value.strip() for value in listed.split(",")]
         if name and all(values):
             names.append(name)
-            pairs += [(value, name) for value in values]
+            pairs += [(one, name) for value in values for one in _expanded(value)]
         else:
             wrong.append(f"{part!r} is not NAME=VALUE,VALUE")
     wrong += [f"group {name!r} is named twice" for name in _twice(names)]
@@ -58,6 +61,13 @@ def parse_groups(text: str | None) -> dict[str, str]:
     if wrong:
         raise UsageError([Problem(what, file="groups", hint=EXAMPLE) for what in wrong])
     return dict(pairs)
+
+
+def _expanded(value: str) -> list[str]:
+    first, sign, last = value.partition("-")
+    if sign and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + _WIDEST:
+        return [value, *map(str, range(int(first), int(last) + 1))]
+    return [value]
 
 
 def _twice(names: list[str]) -> list[str]:

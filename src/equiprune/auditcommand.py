@@ -1,0 +1,180 @@
+"""`equiprune audit`: which predictions it is about, and what it prints. Heavy imports are where they are used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from equiprune.errors import LimitExceeded, Problem, UsageError
+from equiprune.options import TableOptions
+from equiprune.progress import say
+
+if TYPE_CHECKING:
+    from equiprune.auditfile import Audit
+    from equiprune.metrics.operating import OperatingPoint
+    from equiprune.predictions import Predictions
+
+MEANING = Group("What the figures mean", sort_key=1)
+Split = Literal["train", "validation", "test"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MeaningOptions:
+    """Conventions, support and operating points."""
+
+    eodd: Annotated[
+        Literal["half_mean", "sum", "separate"], Parameter(help="Which of the published Eodd.", group=MEANING)
+    ] = "half_mean"
+    zero_support: Annotated[
+        Literal["skip", "as_zero"],
+        Parameter(help="A class without rows in a group: left out, or its rate counts as 0.", group=MEANING),
+    ] = "skip"
+    min_support: Annotated[int, Parameter(help="Positives that a group needs to be called worst.", group=MEANING)] = 10
+    threshold: Annotated[
+        str | None,
+        Parameter(
+            help="Findings or two classes: youden, sensitivity=0.9 (chosen on validation), or a number.", group=MEANING
+        ),
+    ] = None
+    validation: Annotated[
+        Path | None,
+        Parameter(
+            help="Table to choose thresholds on; by default the validation rows beside the test rows.", group=MEANING
+        ),
+    ] = None
+
+
+def audit(
+    predictions: Path,
+    *,
+    attribute: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    split: Split | None = None,
+    unit: str | None = None,
+    privileged: str | None = None,
+    out: Path | None = None,
+    fail_on: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    replicates: int = 2000,
+    meaning: MeaningOptions = MeaningOptions(),
+    table: TableOptions = TableOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Audits a table of predictions from any framework, or a run.
+
+    Args:
+        predictions: CSV or Parquet with label, attribute and score_CLASS columns, or a run.
+        attribute: column of the sensitive attribute; several make intersections.
+        split: which rows; of a run, test by default.
+        unit: column of patient or lesion ids.
+        privileged: the better-served group; by default the one with the highest macro F1.
+        out: folder for audit.json.
+        fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
+        replicates: bootstrap draws and permutations.
+        meaning: see there.
+        table: see there.
+    """
+    from equiprune.audit import audit as audited
+    from equiprune.console import audit_table
+    from equiprune.limits import Limit
+
+    limits = [Limit.parse(text) for text in fail_on]
+    source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
+    if source is None:
+        source = _table(predictions, split, table, attribute, unit)
+    point = _operating_point(source, meaning, table)
+    result = audited(
+        source.found if point is None else point.applied(source.found),
+        privileged=privileged or source.privileged,
+        replicates=replicates,
+        seed=table.seed,
+        eodd=meaning.eodd,
+        zero_support=meaning.zero_support,
+        min_support=meaning.min_support,
+    )
+    result = _told(result, point, source.notices)
+    passed = [limit.told(result) for limit in limits if limit.passed(result)]
+    for limit in limits:
+        if limit.value(result) is None:
+            say(f"{limit}: the figure is not estimable, so the limit is not passed")
+    if out is not None:
+        result.write(out / "audit.json")
+        say(f"audit: {out / 'audit.json'}")
+    if table.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+    else:
+        audit_table(result)
+    if passed:
+        raise LimitExceeded([Problem(text) for text in passed])
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Predictions, how to read their validation rows, and what is known beside them."""
+
+    found: Predictions
+    validation: Any
+    privileged: str | None
+    notices: tuple[str, ...] = ()
+
+
+def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
+    from equiprune.audit import infer_privileged
+    from equiprune.rundir import RunFolder
+
+    table.refuse(attribute, unit)
+    run = RunFolder(path)
+    step = run.steps()[-1]
+    return _Source(
+        found=run.predictions(step, split or "test"),
+        validation=lambda: run.predictions(step, "validation"),
+        privileged=infer_privileged(run.predictions(run.steps()[0], "validation")),
+    )
+
+
+def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
+    from equiprune.scoretable import has_splits
+
+    found = table.read(path, attribute, split, unit)
+    splits = has_splits(path)
+    notices = ("the table has a split column, and all its rows are audited; --split test audits one split",)
+    return _Source(
+        found=found,
+        validation=(lambda: table.read(path, attribute, "validation", unit)) if splits and split == "test" else None,
+        privileged=None,
+        notices=notices if splits and split is None else (),
+    )
+
+
+def _operating_point(source: _Source, meaning: MeaningOptions, table: TableOptions) -> OperatingPoint | None:
+    if meaning.threshold is None:
+        if meaning.validation is not None:
+            raise UsageError("--validation is for choosing thresholds: give --threshold youden or sensitivity=0.9")
+        return None
+    from equiprune.metrics.operating import operating_point
+
+    found = source.found
+    return operating_point(meaning.threshold, _validation(source, meaning, table), found.classes, found.task)
+
+
+def _validation(source: _Source, meaning: MeaningOptions, table: TableOptions) -> Predictions | None:
+    """What thresholds are chosen on; its attribute does not matter, as a threshold is one for all groups."""
+    if meaning.validation is None:
+        found: Predictions | None = source.validation() if source.validation is not None else None
+        return found
+    from equiprune.scoretable import INTERSECTION
+
+    return table.read(meaning.validation, source.found.attribute.split(INTERSECTION), None, None)
+
+
+def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str]) -> Audit:
+    from equiprune.auditfile import Thresholds
+
+    update: dict[str, object] = {"notices": (*result.notices, *notices)}
+    if point is not None:
+        values = dict(zip(point.classes, point.threshold.tolist(), strict=True))
+        update["thresholds"] = Thresholds(rule=point.rule, chosen_on=point.chosen_on, values=values)
+    return result.model_copy(update=update)
