@@ -400,3 +400,29 @@ def test_fair_data_of_the_shape_of_a_published_split_is_below_its_floor() -> Non
     assert (gap.p_value or 0) > 0.05
     assert gap.low == 0
     assert (gap.detectable or 0) > 0.05
+
+
+def test_what_the_case_mix_explains_is_no_zero() -> None:
+    """Equal error rates, but the class is common in one group and rare in the other: that gap is there."""
+    rng = np.random.default_rng(1)
+    group = np.repeat([0, 1], 2000)
+    label = (rng.random(4000) < np.where(group == 0, 0.2, 0.6)).astype(np.int64)
+    called = np.where(rng.random(4000) < np.where(label == 1, 0.8, 0.95), label, 1 - label)
+    score = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
+    found = audit(Predictions(label, score, group, ["no", "yes"], ["f", "m"]), replicates=400)
+    parity, error_rate = found.gaps["selection_rate"], found.gaps["eopp1"]
+    assert parity.floor == pytest.approx(parity.value, abs=0.02)  # equal error rates would show it too
+    assert (parity.p_value or 0) > 0.05
+    assert (parity.low or 0) > 0.25
+    assert (parity.high or 0) < 0.4
+    assert error_rate.low == 0
+
+
+def test_a_group_that_is_not_compared_takes_no_class_from_the_others() -> None:
+    p = simulated(900, 5, groups=2)
+    group = np.where(np.arange(900) < 3, 2, p.group)
+    found = audit(Predictions(p.label, p.score, group, p.classes, ["g0", "g1", "few"]), replicates=50)
+    assert found.gaps["auroc"].classes_used == 5
+    overall = np.mean([sk.roc_auc_score(p.label == k, p.score[:, k]) for k in range(5)])
+    groups = [found.by_group[g].auroc.value or 0 for g in ("g0", "g1")]
+    assert found.gaps["auroc"].deviation == pytest.approx(np.mean([abs(value - overall) for value in groups]))

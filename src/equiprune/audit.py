@@ -135,7 +135,7 @@ def audit(
     inside = np.flatnonzero(predictions.group >= 0)
     known = predictions if len(inside) == len(predictions) else predictions.take(inside)
     with ThreadPoolExecutor(1) as aside:
-        waiting = aside.submit(scored, predictions, estimates.shared_classes(counts), replicates, by_scores)
+        waiting = aside.submit(scored, predictions, estimates.shared_classes(counts, among), replicates, by_scores)
         found = estimates.counted(predictions, among, policy, replicates, by_counts)
         null = null_of_counts(known, among, policy, replicates, by_chance)
         scores = waiting.result()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from equiprune.errors import LimitExceeded, Problem, UsageError
-from equiprune.options import TableOptions
+from equiprune.options import MEANING, MeaningOptions, TableOptions
 from equiprune.progress import say
 
 if TYPE_CHECKING:
@@ -19,23 +19,14 @@ if TYPE_CHECKING:
     from equiprune.metrics.operating import OperatingPoint
     from equiprune.predictions import Predictions
 
-MEANING = Group("What the figures mean", sort_key=1)
 Split = Literal["train", "validation", "test"]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class MeaningOptions:
-    """Conventions, support and operating points."""
+class ThresholdOptions:
+    """Operating points."""
 
-    eodd: Annotated[
-        Literal["half_mean", "sum", "separate"], Parameter(help="Which of the published Eodd.", group=MEANING)
-    ] = "half_mean"
-    zero_support: Annotated[
-        Literal["skip", "as_zero"],
-        Parameter(help="A class without rows in a group: left out, or its rate counts as 0.", group=MEANING),
-    ] = "skip"
-    min_support: Annotated[int, Parameter(help="Positives that a group needs to be called worst.", group=MEANING)] = 10
     threshold: Annotated[
         str | None,
         Parameter(
@@ -60,7 +51,8 @@ def audit(
     out: Path | None = None,
     fail_on: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     replicates: int = 2000,
-    meaning: MeaningOptions = MeaningOptions(),
+    thresholds: ThresholdOptions = ThresholdOptions(),
+    meaning: MeaningOptions = MeaningOptions(),  # noqa: B008 - frozen
     table: TableOptions = TableOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Audits a table of predictions from any framework, or a run.
@@ -74,6 +66,7 @@ def audit(
         out: folder for audit.json.
         fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
         replicates: bootstrap draws and permutations.
+        thresholds: see there.
         meaning: see there.
         table: see there.
     """
@@ -85,7 +78,7 @@ def audit(
     source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
     if source is None:
         source = _table(predictions, split, table, attribute, unit)
-    point = _operating_point(source, meaning, table)
+    point = _operating_point(source, thresholds, table)
     result = audited(
         source.found if point is None else point.applied(source.found),
         privileged=privileged or source.privileged,
@@ -149,25 +142,26 @@ def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequ
     )
 
 
-def _operating_point(source: _Source, meaning: MeaningOptions, table: TableOptions) -> OperatingPoint | None:
-    if meaning.threshold is None:
-        if meaning.validation is not None:
+def _operating_point(source: _Source, thresholds: ThresholdOptions, table: TableOptions) -> OperatingPoint | None:
+    if thresholds.threshold is None:
+        if thresholds.validation is not None:
             raise UsageError("--validation is for choosing thresholds: give --threshold youden or sensitivity=0.9")
         return None
-    from equiprune.metrics.operating import operating_point
+    from equiprune.metrics.operating import is_number, operating_point
 
-    found = source.found
-    return operating_point(meaning.threshold, _validation(source, meaning, table), found.classes, found.task)
+    rule, found = thresholds.threshold, source.found
+    validation = None if is_number(rule) else _validation(source, thresholds, table)
+    return operating_point(rule, validation, found.classes, found.task)
 
 
-def _validation(source: _Source, meaning: MeaningOptions, table: TableOptions) -> Predictions | None:
+def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptions) -> Predictions | None:
     """What thresholds are chosen on; its attribute does not matter, as a threshold is one for all groups."""
-    if meaning.validation is None:
+    if thresholds.validation is None:
         found: Predictions | None = source.validation() if source.validation is not None else None
         return found
     from equiprune.scoretable import INTERSECTION
 
-    return table.read(meaning.validation, source.found.attribute.split(INTERSECTION), None, None)
+    return table.read(thresholds.validation, source.found.attribute.split(INTERSECTION), None, None)
 
 
 def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str]) -> Audit:

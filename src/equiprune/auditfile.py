@@ -31,7 +31,9 @@ class Gap(BaseModel):
     model_config = _RECORD
 
     value: float | None = Field(description="The gap; 0 is fair.")
-    low: float | None = Field(description="Lower end of the 95 % interval; 0 where chance alone explains the gap.")
+    low: float | None = Field(
+        description="Lower end of the 95 % interval; of gaps of error rates 0 where chance alone explains them."
+    )
     high: float | None = Field(description="Upper end of the 95 % interval.")
     floor: float | None = Field(description="The gap that equal error rates would show on this test set, on average.")
     p_value: float | None = Field(description="How often equal error rates would show at least this gap (mid-p).")
@@ -43,7 +45,7 @@ class Gap(BaseModel):
     )
     floor_high: float | None = Field(None, description="What equal error rates would pass in one of 20 test sets.")
     detectable: float | None = Field(
-        None, description="Smallest gap that would be found (p < 0.05) with 80 % power; null: none would."
+        None, description="Smallest true gap that would be found (p < 0.05) with 80 % power; null: none would."
     )
     ratio: float | None = Field(None, description="The smaller over the larger, mean over classes; 1 is fair.")
     deviation: float | None = Field(None, description="Mean absolute deviation of the groups from the overall value.")

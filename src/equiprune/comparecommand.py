@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equiprune.errors import Problem, UsageError
-from equiprune.options import RowOptions, TableOptions
+from equiprune.options import MeaningOptions, RowOptions, TableOptions
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def compare(
     gap: str = "eopp1",
     replicates: int = 2000,
     rows: RowOptions = RowOptions(),  # noqa: B008 - frozen
+    meaning: MeaningOptions = MeaningOptions(),  # noqa: B008 - frozen
     table: TableOptions = TableOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Tells whether models are better or fairer than the first one, on the same images.
@@ -36,6 +37,7 @@ def compare(
         gap: what the verdict rests on; choose it before you look at the figures.
         replicates: bootstrap resamples, and exchanges of the models.
         rows: see there.
+        meaning: see there.
         table: see there.
     """
     from equiprune.comparing import Rules
@@ -54,7 +56,7 @@ def compare(
             privileged=found.privileged,
             replicates=replicates,
             seed=table.seed,
-            rules=Rules(criterion=gap),
+            rules=Rules(gap, meaning.eodd, meaning.zero_support, meaning.min_support),
         )
     result = result.model_copy(update={"notices": (*result.notices, *found.notices)})
     if out is not None:

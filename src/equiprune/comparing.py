@@ -193,7 +193,7 @@ class _Bench:
 
     def _found(self) -> Found:
         """What every other model changes; all see the same random numbers."""
-        shared = shared_classes(count(self.baseline).take(slice(-1)))
+        shared = shared_classes(count(self.baseline).take(slice(-1)), self.among)
         first = sums(self.baseline, shared)
         result = {}
         for model in self.others:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from equiprune.predictions import Predictions
 
 DATA = Group("Data", sort_key=1)
-WORK = Group("How to run", sort_key=2)
+MEANING = Group("What the figures mean", sort_key=2)
+WORK = Group("How to run", sort_key=3)
 
 
 def _told(name: str) -> Parameter:
@@ -135,3 +136,18 @@ class RowOptions:
     privileged: Annotated[
         str | None, Parameter(help="The better-served group; else as the run's audit has it.", group=DATA)
     ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MeaningOptions:
+    """Conventions of the gaps, and the support that a group needs."""
+
+    eodd: Annotated[
+        Literal["half_mean", "sum", "separate"], Parameter(help="Which of the published Eodd.", group=MEANING)
+    ] = "half_mean"
+    zero_support: Annotated[
+        Literal["skip", "as_zero"],
+        Parameter(help="A class without rows in a group: left out, or its rate counts as 0.", group=MEANING),
+    ] = "skip"
+    min_support: Annotated[int, Parameter(help="Positives that a group needs to be called worst.", group=MEANING)] = 10

@@ -30,6 +30,7 @@ from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
 from equiprune.metrics.notices import notices
 from equiprune.metrics.null import Null
 from equiprune.metrics.performance import present
+from equiprune.metrics.ranking import NAMES as RANKED
 from equiprune.metrics.sampling import unit_codes
 from equiprune.metrics.scored import Scored
 from equiprune.predictions import Predictions
@@ -136,8 +137,8 @@ class Sheet:
         used = 0 if j is None else int(self._used(name, j).sum())
         return Gap(
             value=known(value),
-            # No gap at all is among the values that the test does not reject, so the interval holds it.
-            low=0.0 if p_value >= testing.LEVEL else known(min(low, value)),
+            # Equal error rates are not rejected, so the interval of a gap that they would make 0 holds 0.
+            low=0.0 if p_value >= testing.LEVEL and name in gaps.OF_ERROR_RATES else known(min(low, value)),
             high=known(high),
             floor=known(floor),
             p_value=known(p_value),
@@ -177,7 +178,8 @@ class Sheet:
         weight = np.ones(1)
         if name in COUNT_GAPS:
             weight = estimates.gap_weights(name, self._delta(name, self.among[j]), self.policy)[0].ravel()
-        return testing.detectable(self.null.worst[name], noise, weight, rng)
+        top = np.inf if name in NOT_RANKED else 1.0 + (name == "brier")
+        return testing.detectable(self.null.worst[name], noise, weight, rng, top)
 
     def _rate_of(self, name: str) -> Float[np.ndarray, "side class"] | None:
         single = {"eopp0": "tnr", "eopp1": "tpr"}.get(name, name)
@@ -196,13 +198,20 @@ class Sheet:
         if rate is None:
             if name == "eodd":
                 return None
-            rate = np.append(self._compared(name)[: len(self.groups)], self.figures[name].value[-1])[:, None]
+            rate = np.append(self._compared(name)[: len(self.groups)], self._overall(name))[:, None]
         among = np.zeros(len(self.groups), dtype=bool)
         among[[g for pair in self.among for g in pair]] = True
         return known(gaps.deviation(rate[:-1], rate[-1], among))
 
     def _compared(self, name: str) -> Float[np.ndarray, " side"]:
         return self.scores.compared.get(name, self.figures[name].value)
+
+    def _overall(self, name: str) -> float:
+        """Of all rows, over the same classes as the groups' figures."""
+        if name in RANKED and self.scores.ranks.shared.any():
+            ranks = self.scores.ranks
+            return float(ranks.value[RANKED.index(name), -1, ranks.shared].mean())
+        return float(self.figures[name].value[-1])
 
     def _pairs(self) -> Iterator[PairGap]:
         for name in GAPS:
@@ -286,7 +295,8 @@ class Sheet:
             zero_support=self.policy.zero_support,
             interval="95 %, score intervals: rates Wilson, differences Newcombe, means over classes Yan and Su, "
             f"with what hangs together from a bootstrap of {drawn} within groups; AUROC and average precision from "
-            "DeLong's variance; a gap's lower end takes off what noise adds at most, and is 0 where p >= 0.05",
+            "DeLong's variance; a gap's lower end takes off what noise adds at most, and for gaps of error rates "
+            "(Eopp0, Eopp1, Eodd, TPR, FPR, FNR, recall, balanced accuracy) is 0 where p >= 0.05",
             replicates=replicates,
             seed=seed,
             min_support=min_support,
@@ -296,7 +306,7 @@ class Sheet:
             auroc_floor_replicates=len(self.null.worst["auroc"]),
             accuracy="right (row, finding) cells among those known" if multilabel else "rows with the right class",
             ece="15 bins of equal width on "
-            + ("each finding's probability, cells pooled" if multilabel else "the probability of the predicted class"),
+            + ("each finding's probability, cells pooled" if multilabel else "the largest probability"),
             brier="mean squared error over known cells (0 to 1)"
             if multilabel
             else "squared error summed over classes, mean over rows (0 to 2)",

@@ -71,10 +71,13 @@ class Counted:
     replicates: int
 
 
-def shared_classes(counts: Counts) -> Bool[np.ndarray, " class"]:
-    """Classes with positives and negatives in every group that has rows."""
+def shared_classes(counts: Counts, among: Pairs | None = None) -> Bool[np.ndarray, " class"]:
+    """Classes with positives and negatives in every group that is compared: by default, that has rows."""
     both = (counts.positive > 0) & (counts.negative > 0)
-    return np.asarray(both[(counts.positive + counts.negative).any(axis=-1)].all(axis=0))
+    groups = (counts.positive + counts.negative).any(axis=-1)
+    if among is not None:
+        groups = np.isin(np.arange(len(groups)), np.array(among))
+    return np.asarray(both[groups].all(axis=0))
 
 
 def _macro_parts(counts: Counts) -> dict[str, Float[np.ndarray, "*draw side class"]]:
@@ -306,7 +309,8 @@ def _count_gap(
     variance, _ = _reach(name, found, among, policy, np.full((len(among), 1), z))
     shrunk = intervals.shared_out(variance, weight, found.gap[name], z)
     _, reach = _reach(name, found, among, policy, shrunk)
-    return intervals.sum_of_sizes(_flat(delta), reach, variance, weight, _flat(chance.size[name]))
+    noise = _flat(chance.noise[name]) * np.sqrt(2 / np.pi)
+    return intervals.sum_of_sizes(_flat(delta), reach, variance, weight, noise)
 
 
 def _reach(

@@ -171,9 +171,9 @@ def sum_of_sizes(
     """Interval of Σ weight x |true difference|, from noisy differences.
 
     Noise can only add to a sum of absolute values, and by how much depends on the true differences: nothing where
-    they are large, the whole of what chance shows where they are 0. Which of them are 0 cannot be told from the data
+    they are large, the whole of its mean size where they are 0. Which of them are 0 cannot be told from the data
     (Cai and Low 2011). So the upper end is the sum plus its standard error, as if noise had added nothing; the
-    lower end takes off what noise adds at most: for each item what chance shows, less where its difference
+    lower end takes off what noise adds at most: for each item the mean of its noise, less where its difference
     is clearly large; but for one item, since a gap that is not 0 lies somewhere. With one item both ends are
     those of the difference itself.
 
@@ -182,7 +182,7 @@ def sum_of_sizes(
         reach: their intervals, at the z of `shared_out`.
         variance: of each.
         weight: of each; 0 where it is left out.
-        chance: mean of |difference| where groups have the same rates.
+        chance: mean of |noise| where groups have the same error rates.
     """
     used = weight > 0
     size = np.where(used, np.abs(delta), 0.0)

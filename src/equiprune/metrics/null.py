@@ -27,17 +27,15 @@ class Null:
 
     Args:
         worst: draws of every gap, of the worst pair.
-        size: mean of every component's absolute value, (pair, part, class), for the gaps of counts.
         noise: standard deviation of every component, or of the gaps of single figures, (pair,).
     """
 
     worst: dict[str, Float[np.ndarray, " draw"]] = field(default_factory=dict)
-    size: dict[str, Float[np.ndarray, "pair part class"]] = field(default_factory=dict)
     noise: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
 
     def joined(self, other: Null) -> Null:
         """The gaps of both."""
-        return Null(self.worst | other.worst, self.size | other.size, self.noise | other.noise)
+        return Null(self.worst | other.worst, self.noise | other.noise)
 
 
 def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Null:
@@ -69,13 +67,12 @@ def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int,
             drawn[name].append(gaps.differences(value[..., None], among)[..., 0])
     for name in names:
         result.worst[name] = np.concatenate(drawn[name])
-        result.size[name], result.noise[name] = moments[name].size(), moments[name].noise()
+        result.noise[name] = moments[name].noise()
     for name in performance.FROM_COUNTS:
         _keep(result, name, np.concatenate(drawn[name]))
     for name in COUNT_GAPS:
         if twin := same_as(name, policy):
-            result.worst[name], result.size[name] = result.worst[twin], result.size[twin]
-            result.noise[name] = result.noise[twin]
+            result.worst[name], result.noise[name] = result.worst[twin], result.noise[twin]
     return result
 
 
@@ -99,19 +96,15 @@ class _Moments:
     """Running moments of components, of the draws that have them."""
 
     def __init__(self) -> None:
-        self.parts: list[Float[np.ndarray, "4 pair part class"]] = []
+        self.parts: list[Float[np.ndarray, "3 pair part class"]] = []
 
     def add(self, delta: Float[np.ndarray, "draw pair part class"]) -> None:
         seen = ~np.isnan(delta)
         held = np.where(seen, delta, 0.0)
-        self.parts.append(np.stack([seen.sum(0), held.sum(0), (held**2).sum(0), np.abs(held).sum(0)]))
-
-    def size(self) -> Float[np.ndarray, "pair part class"]:
-        many, _, _, sizes = np.sum(self.parts, axis=0)
-        return ratio(sizes, many)
+        self.parts.append(np.stack([seen.sum(0), held.sum(0), (held**2).sum(0)]))
 
     def noise(self) -> Float[np.ndarray, "pair part class"]:
-        many, total, squares, _ = np.sum(self.parts, axis=0)
+        many, total, squares = np.sum(self.parts, axis=0)
         return np.asarray(np.sqrt(np.maximum(ratio(squares, many) - ratio(total, many) ** 2, 0)))
 
 

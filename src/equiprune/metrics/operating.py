@@ -83,15 +83,23 @@ def operating_point(rule: str, validation: Predictions | None, classes: tuple[st
     return OperatingPoint(rule, len(validation), classes, _both(found, task))
 
 
+def is_number(rule: str) -> bool:
+    """Whether a rule is a threshold itself, so that nothing has to be chosen."""
+    try:
+        float(rule)
+    except ValueError:
+        return False
+    return True
+
+
 def _both(found: Float[np.ndarray, " asked"], task: str) -> Float[np.ndarray, " class"]:
     return found if task == "multilabel" else np.array([1 - found[0], found[0]])
 
 
 def _number(rule: str) -> float | None:
-    try:
-        number = float(rule)
-    except ValueError:
+    if not is_number(rule):
         return None
+    number = float(rule)
     if not 0 <= number <= 1:
         raise UsageError(Problem(f"a threshold is a probability from 0 to 1, not {rule}"))
     return number

@@ -95,17 +95,19 @@ def detectable(
     noise: Float[np.ndarray, " item"],
     weight: Float[np.ndarray, " item"],
     rng: np.random.Generator,
+    top: float = 1.0,
 ) -> float:
-    """The smallest gap that p < 0.05 would find with 80 % power, if it lay equally in every class.
+    """The smallest true gap that p < 0.05 would find with 80 % power, if it lay equally in every class.
 
     Args:
         permuted: the gap under chance.
         noise: standard deviation of each component under chance.
         weight: of each component in the gap; 0 where it is left out.
         rng: of the normal draws that stand for new test sets.
+        top: the largest difference there can be.
 
     Returns:
-        Σ weight x difference at that difference; nan where even a difference of 1 would not be found.
+        Σ weight x difference at that difference; nan where even the largest would not be found.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -120,7 +122,7 @@ def detectable(
     limit = float(np.quantile(permuted, 1 - LEVEL))
     if used.sum() == 1:
         found = limit / float(weight[used][0]) + float(ndtri(POWER)) * float(noise[used][0])
-        return found * float(weight[used][0])
+        return found * float(weight[used][0]) if found <= top else np.nan
     drawn = noise[used] * rng.normal(size=(1000, int(used.sum())))
     low, high = 0.0, 1.0
     if _power(high, drawn, weight[used], limit) < POWER:
