@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test lint check format clean lock
+.PHONY: setup demo test lint check format clean lock schemas
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ format: setup
 # Pins every dependency of tests and demo with its hashes; no address is written.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements/dev.txt
+
+# The forms of audit.json and compare.json, for other programs.
+schemas: setup
+	$(BIN)/python -m equiprune.schemas docs/schemas
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,7 +12,13 @@ from equiprune.metrics.gaps import Eodd, ZeroSupport
 from equiprune.recordfile import read_record
 
 SCHEMA = "equiprune-audit/1"
-_RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
+_RECORD = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    serialize_by_alias=True,
+    json_schema_serialization_defaults_required=True,  # every field is written
+)
 
 
 class Estimate(BaseModel):

@@ -13,7 +13,13 @@ from equiprune.metrics.gaps import Eodd, ZeroSupport
 from equiprune.recordfile import read_record
 
 SCHEMA = "equiprune-compare/1"
-_RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
+_RECORD = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    serialize_by_alias=True,
+    json_schema_serialization_defaults_required=True,  # every field is written
+)
 
 Code = Literal["fairer", "levelling_down", "less_fair", "no_change", "identical", "undefined"]
 Quality = Literal["better", "worse", "no_change", "identical", "undefined"]
