@@ -38,7 +38,7 @@ class Gap(BaseModel):
 
     value: float | None = Field(description="The gap; 0 is fair.")
     low: float | None = Field(
-        description="Lower end of the 95 % interval; of gaps of error rates 0 where chance alone explains them."
+        description="Lower end of the 95 % interval; 0 where chance alone explains the gap, and not the case mix."
     )
     high: float | None = Field(description="Upper end of the 95 % interval.")
     floor: float | None = Field(description="The gap that equal error rates would show on this test set, on average.")

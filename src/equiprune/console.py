@@ -106,8 +106,8 @@ def _gaps(console: Console, content: Mapping[str, Any]) -> None:
         )
     console.print(table)
     console.print(
-        "noise floor: what equal error rates would show; p: how often they would show this much (gaps of error rates: "
-        "if 0.05 or more, the interval reaches 0); detectable: the true gap found in 4 of 5 such test sets"
+        "noise floor: what equal error rates would show; p: how often they would show this much (if 0.05 or more the "
+        "interval reaches 0, unless the case mix makes a gap); detectable: the true gap found in 4 of 5 such test sets"
     )
 
 

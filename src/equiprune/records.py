@@ -138,7 +138,9 @@ class Sheet:
         return Gap(
             value=known(value),
             # Equal error rates are not rejected, so the interval of a gap that they would make 0 holds 0.
-            low=0.0 if p_value >= testing.LEVEL and name in gaps.OF_ERROR_RATES else known(min(low, value)),
+            low=0.0
+            if j is not None and p_value >= testing.LEVEL and self.null.is_none(name, j)
+            else known(min(low, value)),
             high=known(high),
             floor=known(floor),
             p_value=known(p_value),
@@ -295,8 +297,8 @@ class Sheet:
             zero_support=self.policy.zero_support,
             interval="95 %, score intervals: rates Wilson, differences Newcombe, means over classes Yan and Su, "
             f"with what hangs together from a bootstrap of {drawn} within groups; AUROC and average precision from "
-            "DeLong's variance; a gap's lower end takes off what noise adds at most, and for gaps of error rates "
-            "(Eopp0, Eopp1, Eodd, TPR, FPR, FNR, recall, balanced accuracy) is 0 where p >= 0.05",
+            "DeLong's variance; a gap's lower end takes off what noise adds at most, and is 0 where p >= 0.05, unless "
+            "the case mix alone makes a gap",
             replicates=replicates,
             seed=seed,
             min_support=min_support,

@@ -55,8 +55,6 @@ _EODD: dict[str, tuple[Part, ...]] = {
     "sum": ((("tpr", 1.0), ("fpr", 1.0)),),
     "separate": ((("tpr", 1.0),), (("fpr", 1.0),)),
 }
-OF_ERROR_RATES = ("eopp0", "eopp1", "eodd", "tpr", "fpr", "fnr", "recall", "balanced_accuracy")
-"""Gaps that equal error rates make 0. All others follow the case mix too: how common classes are in a group."""
 COUNT_GAPS = ("eopp0", "eopp1", "eodd", "tpr", "fpr", "ppv", "fnr", "selection_rate")
 """The gaps that are means over classes of absolute differences of rates."""
 

@@ -17,6 +17,7 @@ from equiprune.metrics.sampling import affordable, by_unit, contributions, unit_
 from equiprune.metrics.scored import SCORED, Scored
 from equiprune.predictions import Predictions
 
+NEGLIGIBLE = 0.25
 EXACT = 10_000_000
 """Permutations x units up to which the attribute is really permuted for figures of scores."""
 
@@ -28,14 +29,24 @@ class Null:
     Args:
         worst: draws of every gap, of the worst pair.
         noise: standard deviation of every component, or of the gaps of single figures, (pair,).
+        shift: their mean, with its sign: what the case mix makes of them, where error rates are equal.
     """
 
     worst: dict[str, Float[np.ndarray, " draw"]] = field(default_factory=dict)
     noise: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
+    shift: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
 
     def joined(self, other: Null) -> Null:
         """The gaps of both."""
-        return Null(self.worst | other.worst, self.noise | other.noise)
+        return Null(self.worst | other.worst, self.noise | other.noise, self.shift | other.shift)
+
+    def is_none(self, name: str, pair: int) -> bool:
+        """Whether equal error rates make the true gap 0, the case mix of a pair being alike or of no matter.
+
+        They do where no component is shifted by more than a quarter of its noise, on average.
+        """
+        shift, noise = (part[name][pair] for part in (self.shift, self.noise))
+        return bool(np.nansum(shift**2) <= np.nansum(noise**2) * NEGLIGIBLE**2)
 
 
 def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Null:
@@ -67,12 +78,13 @@ def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int,
             drawn[name].append(gaps.differences(value[..., None], among)[..., 0])
     for name in names:
         result.worst[name] = np.concatenate(drawn[name])
-        result.noise[name] = moments[name].noise()
+        result.shift[name], result.noise[name] = moments[name].both()
     for name in performance.FROM_COUNTS:
         _keep(result, name, np.concatenate(drawn[name]))
     for name in COUNT_GAPS:
         if twin := same_as(name, policy):
-            result.worst[name], result.noise[name] = result.worst[twin], result.noise[twin]
+            result.worst[name] = result.worst[twin]
+            result.shift[name], result.noise[name] = result.shift[twin], result.noise[twin]
     return result
 
 
@@ -85,6 +97,7 @@ def same_as(name: str, policy: Policy) -> str | None:
 
 def _keep(result: Null, name: str, signed: Float[np.ndarray, "draw pair"]) -> None:
     result.worst[name] = gaps.worst(np.abs(signed))
+    result.shift[name] = _mean(signed)
     result.noise[name] = np.sqrt(np.maximum(_mean(signed**2) - _mean(signed) ** 2, 0))
 
 
@@ -103,9 +116,11 @@ class _Moments:
         held = np.where(seen, delta, 0.0)
         self.parts.append(np.stack([seen.sum(0), held.sum(0), (held**2).sum(0)]))
 
-    def noise(self) -> Float[np.ndarray, "pair part class"]:
+    def both(self) -> tuple[Float[np.ndarray, "pair part class"], Float[np.ndarray, "pair part class"]]:
+        """Mean and standard deviation."""
         many, total, squares = np.sum(self.parts, axis=0)
-        return np.asarray(np.sqrt(np.maximum(ratio(squares, many) - ratio(total, many) ** 2, 0)))
+        mean = ratio(total, many)
+        return mean, np.asarray(np.sqrt(np.maximum(ratio(squares, many) - mean**2, 0)))
 
 
 def _counts(known: Predictions, draws: int, rng: np.random.Generator) -> Iterator[Counts]:
