@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from equiprune.errors import DataError, Problem, UsageError, nearest
+from equiprune.errors import DataError, Problem, UsageError
 from equiprune.files import replacing
 from equiprune.scoretable import (
     INTERSECTION,
@@ -28,13 +28,9 @@ from equiprune.scoretable import (
     frame_scores,
     read_scores,
 )
-
-Values = ArrayLike | Sequence[object]
-"""Anything numpy makes an array of; None and names may be among numbers."""
+from equiprune.values import LISTED, Values, codes_of, each_row, ids_of, labels, names_in, numbers
 
 SUM_TOLERANCE = 1e-3
-LISTED = 5
-_REPORTED = np.iinfo(np.int64).min  # the code of a name that was not found, and has its own message
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -91,20 +87,20 @@ class Predictions:
         threshold: Values | None = None,
     ) -> None:
         problems: list[Problem] = []
-        numbers = _numbers(score, "score", problems)
-        cut = None if threshold is None else _numbers(threshold, "threshold", problems)
+        scores = numbers(score, "score", problems)
+        cut = None if threshold is None else numbers(threshold, "threshold", problems)
         readable = not problems
         names = tuple(str(name) for name in classes)
-        kinds = _names_in(group) if groups is None else tuple(str(name) for name in groups)
+        kinds = names_in(group) if groups is None else tuple(str(name) for name in groups)
         values = {
             "classes": names,
             "groups": kinds,
             "attribute": attribute,
-            "score": numbers,
-            "label": _labels(label, names, problems),
-            "group": _codes(group, kinds, attribute, problems, blank=True),
-            "unit": None if unit is None else _ids(unit),
-            "image": None if image is None else _ids(image),
+            "score": scores,
+            "label": labels(label, names, problems),
+            "group": codes_of(group, kinds, attribute, problems, blank=True),
+            "unit": None if unit is None else ids_of(unit),
+            "image": None if image is None else ids_of(image),
             "threshold": cut,
         }
         for name, value in values.items():
@@ -272,86 +268,6 @@ def _located(problem: Problem, file: str, table: ScoreTable) -> Problem:
     return replace(problem, what=what, file=file, row=int(table.row[problem.row]))
 
 
-def _names_in(values: Values) -> tuple[str, ...]:
-    array = np.asarray(values)
-    if array.dtype.kind in "iub":
-        return tuple(str(code) for code in range(int(array.max(initial=-1)) + 1))
-    return tuple(sorted(set(_ids(array).tolist()) - {""}))
-
-
-def _ids(values: Values) -> Shaped[np.ndarray, " sample"]:
-    array = np.asarray(values)
-    if array.dtype.kind == "O":
-        array = np.array(["" if v is None or v != v else str(v) for v in array.tolist()])
-    return array.astype(np.str_)
-
-
-def _numbers(values: Values, name: str, problems: list[Problem]) -> NDArray[np.floating[Any]]:
-    try:
-        array = np.asarray(values)
-        return array if array.dtype == np.float32 else np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError):
-        problems.append(Problem("must be an array of numbers", column=name))
-        return np.full(np.shape(np.asarray(values, dtype=object)), np.nan)
-
-
-def _labels(
-    label: Values, classes: tuple[str, ...], problems: list[Problem]
-) -> Int[np.ndarray, " sample"] | Float[np.ndarray, "sample class"]:
-    array = np.asarray(label)
-    if array.ndim == 2:
-        return _numbers(array, "label", problems)
-    return _codes(array, classes, "label", problems, blank=False)
-
-
-def _codes(
-    values: Values, names: tuple[str, ...], column: str, problems: list[Problem], *, blank: bool
-) -> Int[np.ndarray, " sample"]:
-    """Index of each value among the names; -1 where blank is allowed and the value is blank."""
-    array = np.asarray(values)
-    if array.dtype.kind == "O" and all(isinstance(value, int) for value in array.ravel() if value is not None):
-        array = array.astype(np.float64)
-    if array.dtype.kind == "f":
-        whole = np.where(np.isnan(array), -1, array)
-        array = np.where(whole == np.round(whole), whole, len(names)).astype(np.int64)
-    if array.dtype.kind not in "iub":
-        array = _looked_up(_ids(array), names, column, problems)
-    codes = array.astype(np.int64)
-    wrong = (codes >= len(names)) | (codes < (-1 if blank else 0))
-    where = np.flatnonzero(wrong & (codes != _REPORTED))
-    problems += _each(where, column, lambda i: _no_code(np.asarray(values)[i], len(names)))
-    return codes
-
-
-def _no_code(value: object, many: int) -> str:
-    return "is missing" if str(value) in ("", "None", "nan") else f"{value} is no index into {many} names"
-
-
-def _looked_up(
-    ids: Shaped[np.ndarray, " sample"], names: tuple[str, ...], column: str, problems: list[Problem]
-) -> Int[np.ndarray, " sample"]:
-    place = {name: index for index, name in enumerate(names)} | {"": -1}
-    found, inverse = np.unique(ids, return_inverse=True)
-    codes = np.array([place.get(name, _REPORTED) for name in found.tolist()], dtype=np.int64)[inverse.ravel()]
-    for index, name in enumerate(found.tolist()):
-        if name in place:
-            continue
-        rows = np.flatnonzero(inverse.ravel() == index)
-        hint = nearest(name, names) if len(names) < 30 else None
-        several = f" ({len(rows):,} rows, this is the first)" if len(rows) > 1 else ""
-        what = f"{name!r} is unknown: no score column or name stands for it{several}"
-        problems.append(Problem(what, row=int(rows[0]), column=column, hint=hint))
-    return codes
-
-
-def _each(rows: Int[np.ndarray, " n"], column: str, what: Any, hint: str | None = None) -> list[Problem]:  # noqa: ANN401
-    """One problem a row, up to a number; the rest share one line."""
-    found = [Problem(what(row), row=int(row), column=column, hint=hint) for row in rows[:LISTED]]
-    if len(rows) > LISTED:
-        found.append(Problem(f"the same in {len(rows) - LISTED:,} more rows", column=column))
-    return found
-
-
 def _wrong_names(names: tuple[str, ...], what: str) -> list[Problem]:
     found = [Problem(f"{what} {name!r} is named twice") for name in sorted({n for n in names if names.count(n) > 1})]
     return found + ([Problem(f"a {what} has a blank name")] if any(not name.strip() for name in names) else [])
@@ -392,15 +308,14 @@ def _wrong_values(p: Predictions) -> Iterator[Problem]:
         yield Problem(what, column=SCORE + "*", hint=f"Are they logits? Then give their {function}")
         return
     for k in np.flatnonzero(bad.any(axis=0)):
-        yield from _each(
-            np.flatnonzero(bad[:, k]), names[k], lambda i, k=k: f"{p.score[i, k]} is no probability between 0 and 1"
-        )
+        told = [f"{value} is no probability between 0 and 1" for value in p.score[:, k].tolist()]
+        yield from each_row(np.flatnonzero(bad[:, k]), names[k], told.__getitem__)
     if p.threshold is not None and not ((p.threshold >= 0) & (p.threshold <= 1)).all():
         yield Problem("thresholds must be numbers from 0 to 1", column=THRESHOLD + "*")
     if p.task == "multiclass":
         total = p.score.sum(axis=1)
         off = ~bad.any(axis=1) & (np.abs(total - 1) > SUM_TOLERANCE)
-        yield from _each(
+        yield from each_row(
             np.flatnonzero(off),
             SCORE + "*",
             lambda i: f"the scores sum to {total[i]:.6g}, not 1",
@@ -409,9 +324,8 @@ def _wrong_values(p: Predictions) -> Iterator[Problem]:
         return
     wrong = ~(np.isnan(p.label) | (p.label == 0) | (p.label == 1))
     for k in np.flatnonzero(wrong.any(axis=0)):
-        yield from _each(
-            np.flatnonzero(wrong[:, k]), LABEL + p.classes[k], lambda i, k=k: f"{p.label[i, k]} is not 0, 1 or missing"
-        )
+        told = [f"{value} is not 0, 1 or missing" for value in p.label[:, k].tolist()]
+        yield from each_row(np.flatnonzero(wrong[:, k]), LABEL + p.classes[k], told.__getitem__)
 
 
 def _columns(p: Predictions) -> dict[str, list[Any]]:

@@ -254,3 +254,17 @@ def test_blank_ids_are_units_of_their_own() -> None:
     codes = unit_codes(p)
     assert codes[1] == codes[2]
     assert len(set(codes.tolist())) == 3
+
+
+@pytest.mark.parametrize("units", [0, 300])
+def test_the_normal_law_of_findings_is_that_of_dealing(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = simulated(900, units=units, multilabel=True)
+    dealt = null_of_counts(p, PAIR, Policy(), 2000, np.random.default_rng(0))
+    monkeypatch.setattr(null, "DEALT", 0)
+    normal = null_of_counts(p, PAIR, Policy(), 2000, np.random.default_rng(0))
+    # Units that hang together keep together only in part where findings are dealt, so that law is a little narrower.
+    room = 0.1 if not units else 0.25
+    for name in ("eopp1", "eopp0", "eodd", "f1", "accuracy"):
+        assert normal.worst[name].mean() == pytest.approx(dealt.worst[name].mean(), rel=room), name
+    for name in ("tpr", "fpr"):
+        assert normal.noise[name] == pytest.approx(dealt.noise[name], rel=room), name

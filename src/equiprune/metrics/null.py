@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
 from equiprune.metrics import calibration, gaps, performance
 from equiprune.metrics.counts import Counts, confusion, count
@@ -18,6 +19,8 @@ from equiprune.metrics.scored import SCORED, Scored
 from equiprune.predictions import Predictions
 
 NEGLIGIBLE = 0.25
+DEALT = 100_000
+"""Rows x findings up to which the rows of every finding are really dealt to groups."""
 EXACT = 10_000_000
 """Permutations x units up to which the attribute is really permuted for figures of scores."""
 
@@ -126,7 +129,10 @@ class _Moments:
 def _counts(known: Predictions, draws: int, rng: np.random.Generator) -> Iterator[Counts]:
     groups, classes = len(known.groups), len(known.classes)
     if known.task == "multilabel":
-        yield from _findings(known, affordable(draws, known.score.size), rng)
+        if known.score.size > DEALT:
+            yield _many_findings(known, draws, rng)
+        else:
+            yield from _findings(known, affordable(draws, known.score.size), rng)
         return
     if known.unit is None:
         cells = confusion(known.label, known.predicted, known.group, groups, classes)
@@ -145,6 +151,33 @@ def _findings(known: Predictions, draws: int, rng: np.random.Generator) -> Itera
     for sums in permuted_findings(known.label, called, known.group, groups, unit_codes(known), draws, rng):
         fp, tp = sums[0]
         yield Counts(tp, fp, support.positive - tp, support.negative - fp)
+
+
+def _many_findings(known: Predictions, draws: int, rng: np.random.Generator) -> Counts:
+    """The same from a normal law, where dealing every finding's rows would take minutes.
+
+    A row's calls, less their mean among the rows with the same true value of the finding, keep to their row, and
+    rows to their unit; what the true values explain stays in its group.
+    """
+    support, groups = count(known).take(slice(-1)), len(known.groups)
+    called = known.predicted.astype(np.float64)
+    parts, base = [], []
+    for truth, many in ((0, support.negative), (1, support.positive)):
+        of = known.label == truth
+        share = ratio((called * of).sum(axis=0), np.maximum(of.sum(axis=0), 1))
+        parts.append(np.where(of, called - share, 0.0))
+        base.append(share * many)
+    unit = unit_codes(known)
+    group = known.group if known.unit is None else majority(known.group, unit)
+    rows = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit)))))
+    values = rows @ np.concatenate(parts, axis=1)
+    columns = np.tile(np.arange(values.shape[1]), (groups, 1))
+    sums = _normal(values, columns, group, np.zeros(len(group), dtype=np.int64), draws, rng)
+    fp, tp = (
+        np.clip(part + rest, 0, many)
+        for part, rest, many in zip(np.split(sums, 2, axis=-1), base, (support.negative, support.positive), strict=True)
+    )
+    return Counts(tp, fp, support.positive - tp, support.negative - fp)
 
 
 def majority(code: Int[np.ndarray, " sample"], unit: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " unit"]:
@@ -196,10 +229,9 @@ def null_of_scores(
     if known.unit is not None:
         values = np.stack([np.bincount(unit, column, len(group)) for column in values.T], axis=1)
     shared = found.sums.shape[1]
-    if draws * len(group) <= EXACT:
-        sums = _permuted(values, shared, group, stratum, groups, draws, rng)
-    else:
-        sums = _normal(values, shared, group, stratum, groups, draws, rng)
+    columns = np.array([[*range(shared), shared + g, shared + groups + g] for g in range(groups)])
+    law = _permuted if draws * len(group) <= EXACT else _normal
+    sums = law(values, columns, group, stratum, draws, rng)
     own = np.arange(groups)
     sums += np.concatenate([base[:, :shared], *(base[own, shared + m * groups + own][:, None] for m in (0, 1))], axis=1)
     share = ratio(found.sums[:, 0].sum(), np.where(sums[..., 0] > 0, sums[..., 0], np.nan))
@@ -234,17 +266,15 @@ def _freed(
 
 def _permuted(
     values: Float[np.ndarray, "unit column"],
-    shared: int,
+    columns: Int[np.ndarray, "group own"],
     group: Int[np.ndarray, " unit"],
     stratum: Int[np.ndarray, " unit"],
-    groups: int,
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draw group own"]:
-    """Sums of each group's own columns when the groups are permuted."""
-    columns = [[*range(shared), shared + g, shared + groups + g] for g in range(groups)]
+    """Sums of each group's own columns of the values when the groups are permuted."""
     found = [
-        np.stack([(drawn == g).astype(np.float64) @ values[:, columns[g]] for g in range(groups)], axis=1)
+        np.stack([(drawn == g).astype(np.float64) @ values[:, own] for g, own in enumerate(columns)], axis=1)
         for drawn in permuted_groups(group, stratum, draws, rng)
     ]
     return np.concatenate(found)
@@ -252,16 +282,14 @@ def _permuted(
 
 def _normal(
     values: Float[np.ndarray, "unit column"],
-    shared: int,
+    columns: Int[np.ndarray, "group own"],
     group: Int[np.ndarray, " unit"],
     stratum: Int[np.ndarray, " unit"],
-    groups: int,
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draw group own"]:
     """The same from a normal law with the mean and covariance that permutation has: many rows make it so."""
-    columns = np.array([[*range(shared), shared + g, shared + groups + g] for g in range(groups)])
-    flat, width = columns.ravel(), columns.shape[1]
+    flat, (groups, width) = columns.ravel(), columns.shape
     mean, spread = np.zeros(len(flat)), np.zeros((len(flat), len(flat)))
     order = np.argsort(stratum, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(stratum[order])) + 1):
