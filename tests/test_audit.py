@@ -426,3 +426,37 @@ def test_a_group_that_is_not_compared_takes_no_class_from_the_others() -> None:
     overall = np.mean([sk.roc_auc_score(p.label == k, p.score[:, k]) for k in range(5)])
     groups = [found.by_group[g].auroc.value or 0 for g in ("g0", "g1")]
     assert found.gaps["auroc"].deviation == pytest.approx(np.mean([abs(value - overall) for value in groups]))
+
+
+def test_what_looks_wrong_is_told() -> None:
+    p = simulated(300, 3)
+    names = ["F", "f", "unknown"]
+    backwards = Predictions(p.label, p.score[:, [1, 0, 2]], np.arange(300) % 3, p.classes, names, "sex")
+    text = " ".join(audit(backwards, replicates=20).notices)
+    assert "'unknown' counts as a group; if it means unknown, list it under missing" in text
+    assert "groups 'F', 'f' differ only in case or spacing" in text
+    assert "the scores of 'c0', 'c1' are lower where the class is there" in text
+    called = p.take(~((p.group == 1) & (p.label == 2)))
+    text = " ".join(audit(called, replicates=20).notices)
+    assert "'c2' counts 0 in its precision, recall and F1" in text
+
+
+def test_a_perfect_model_has_no_worst_group_and_equal_gaps_are_equally_detectable() -> None:
+    label = np.arange(120) % 3
+    perfect = Predictions(label, np.eye(3)[label], np.arange(120) // 60, list("abc"), ["f", "m"])
+    assert "f1" not in audit(perfect, replicates=20).worst_group
+    found = audit(simulated(), replicates=100).gaps
+    assert found["eopp1"].detectable == found["tpr"].detectable == found["fnr"].detectable
+
+
+def test_the_floor_holds_where_units_have_rows_in_both_groups() -> None:
+    """A lesion's site differs within a patient: the permuted blocks are a patient's rows at one site."""
+    values, floors = [], []
+    for seed in range(40):
+        p = simulated(400, 3, seed=seed)
+        unit = (np.arange(400) // 4).astype(str)
+        group = np.random.default_rng(seed).integers(0, 2, size=400)
+        gap = audit(Predictions(p.label, p.score, group, p.classes, p.groups, unit=unit), replicates=100).gaps["eopp1"]
+        values.append(gap.value or 0)
+        floors.append(gap.floor or 0)
+    assert np.mean(floors) == pytest.approx(np.mean(values), abs=float(4 * np.std(values) / math.sqrt(40)))

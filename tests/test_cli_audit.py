@@ -144,4 +144,37 @@ def test_a_limit_on_what_is_not_estimable_is_told(tmp_path: Path, capsys: pytest
     path.write_text("\n".join(["image,label,sex,score_a,score_b", *rows]))
     limit = ("--fail-on", "overall.calibration_slope<0.5")
     assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit) == 0
-    assert "not estimable, so the limit is not passed" in capsys.readouterr().err
+    assert "not estimable, and the limit is not passed" in capsys.readouterr().err
+    assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit, "--fail-on-missing") == 5
+
+
+def test_a_limit_that_rests_on_fewer_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.csv"
+    rows = [f"{i}.png,{'a' if i % 2 or i >= 40 else 'b'},{'fm'[i >= 40]},0.9,0.1" for i in range(80)]
+    path.write_text("\n".join(["image,label,sex,score_a,score_b", *rows]))
+    limit = ("--fail-on", "eopp1>0.9")
+    assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit) == 0
+    assert "eopp1 > 0.9: 1 classes are left out" in capsys.readouterr().err
+    assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit, "--fail-on-missing") == 5
+
+
+def test_thresholds_are_not_chosen_on_the_rows_they_are_judged_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path / "p.csv", findings=True)
+    options = (*GROUPED, "--threshold", "youden", "--validation", path)
+    assert audited(capsys, path, *options, "--split", "test")["thresholds"]["chosen_on"] == 134  # its validation rows
+    notices = audited(capsys, path, *options)["notices"]
+    assert any(notice.startswith("134 images are among those that thresholds were chosen on") for notice in notices)
+
+
+@pytest.mark.parametrize("groups", [5, 40])
+def test_many_groups_are_rows(groups: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.csv"
+    rows = [f"{i}.png,{'ab'[i % 2]},h{i % groups},{0.6 - i % 3 / 10},{0.4 + i % 3 / 10}" for i in range(20 * groups)]
+    path.write_text("\n".join(["image,label,site,score_a,score_b", *rows]))
+    assert _run("audit", path, "--attribute", "site", "--replicates", "20") == 0
+    out = capsys.readouterr().out
+    assert "lowest F1 first" in out
+    assert ("and 20 more groups" in out) == (groups == 40)
+    assert all(len(line) <= 110 for line in out.splitlines())

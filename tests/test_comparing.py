@@ -295,3 +295,20 @@ def test_more_than_two_groups_and_unknown_ones() -> None:
     told = audit(second, replicates=20)
     for name, gap in told.gaps.items():
         assert new.gaps[name].value == pytest.approx(gap.value), name
+
+
+def test_the_same_gap_against_another_group_is_no_change_of_fairness() -> None:
+    """The models differ, but the gap does not: now h is served worse by as much as g was before."""
+    rng = np.random.default_rng(0)
+    told = []
+    for _ in range(20):
+        label, group = rng.integers(0, 3, size=900), np.arange(900) % 2
+        models = []
+        for worse in (0, 1):
+            right = rng.random(900) < np.where(group == worse, 0.6, 0.85)
+            called = np.where(right, label, (label + 1) % 3)
+            score = np.full((900, 3), 0.1)
+            score[np.arange(900), called] = 0.8
+            models.append(Predictions(label, score, group, list("abc"), ["g", "h"]))
+        told.append(compare(models[0], {"other": models[1]}, replicates=200).comparisons["other"].fairness.code)
+    assert told.count("no_change") >= 17

@@ -341,3 +341,41 @@ def test_two_classes_may_have_a_threshold(tmp_path: Path) -> None:
     assert again.predicted.tolist() == [0, 1, 1]
     with pytest.raises(DataError, match="not for 3"):
         Predictions([0, 1], [[0.2, 0.3, 0.5]] * 2, [0, 1], ["a", "b", "c"], threshold=[0.1, 0.2, 0.3])
+
+
+def test_nan_among_group_codes_is_unknown() -> None:
+    p = Predictions([0, 1, 1], [[0.8, 0.2]] * 3, [1.0, np.nan, 0.0], ["a", "b"])
+    assert (p.groups, p.group.tolist()) == (("0", "1"), [1, -1, 0])
+
+
+def test_missing_may_be_one_string(tmp_path: Path) -> None:
+    table = frame()
+    table["sex"] = ["f", "unknown", "n/a", "m"]
+    for missing in ("unknown, n/a", ["unknown", "n/a"]):
+        assert Predictions.from_frame(table, attribute="sex", missing=missing).groups == ("f", "m")
+    table.to_csv(tmp_path / "p.csv", index=False)
+    assert Predictions.read(tmp_path / "p.csv", attribute="sex", missing="unknown,n/a").groups == ("f", "m")
+
+
+def test_ages_written_with_a_point_are_in_their_range() -> None:
+    as_text = frame()
+    as_text["age"] = ["31.0", "64", "", "47.0"]
+    for table in (frame(), as_text):
+        p = Predictions.from_frame(table, attribute="age", groups="young=0-39;old=40-120")
+        assert p.group.tolist() == [0, 1, -1, 1]
+
+
+def test_values_of_no_group_are_told_a_few_at_a_time() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"label": ["a", "b"] * 50, "age": rng.random(100), "score_a": 0.5, "score_b": 0.5})
+    with pytest.raises(DataError) as caught:
+        Predictions.from_frame(table, attribute="age", groups="young=0-39;old=40-120")
+    assert len(caught.value.problems) == 6
+    assert "95 more values belong to no group. Ranges hold whole numbers" in str(caught.value)
+
+
+def test_one_threshold_for_all() -> None:
+    p = Predictions([0, 1, 1], [[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]], [0, 1, 1], ["no", "yes"], ["f", "m"])
+    assert p.called_at(0.3).predicted.tolist() == [0, 1, 1]
+    findings = Predictions([[1.0, 0.0]], [[0.4, 0.2]], [0], ["x", "y"], ["f"])
+    assert findings.called_at(0.3).predicted.tolist() == [[True, False]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from equiprune.methods.fairprune import FairPrune
     from equiprune.methods.obd import OBD
     from equiprune.methods.vanilla import Vanilla
+    from equiprune.metrics.operating import operating_point
     from equiprune.models.backbones import build
     from equiprune.models.classifier import Classifier
     from equiprune.models.design import Design
@@ -56,6 +57,7 @@ _HOME = {
     "draw_splits": "data.splits",
     "load_weights": "models.load",
     "open_pixels": "data.pixels",
+    "operating_point": "metrics.operating",
     "predict": "predicting",
     "read_manifest": "data.manifest",
     "synthesize": "data.synthetic",
@@ -85,6 +87,7 @@ __all__ = [
     "draw_splits",
     "load_weights",
     "open_pixels",
+    "operating_point",
     "predict",
     "read_manifest",
     "synthesize",

@@ -12,7 +12,10 @@ from equiprune.table import Faults, ranges
 
 EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
 UNKNOWN = -1
+_LOOKS_MISSING = {"na", "n/a", "nan", "null", "none", "unknown", "-1", "?", "-", "missing", "not available"}
 _WIDEST = 1000
+_SHOWN = 5
+RANGES = 'Ranges hold whole numbers: "young=0-39;old=40-120"'
 
 
 def natural(names: Iterable[str]) -> tuple[str, ...]:
@@ -38,8 +41,8 @@ def parse_groups(text: str | None) -> dict[str, str]:
         UsageError: the text is no regrouping, with everything wrong in it.
 
     Example:
-        >>> parse_groups("light=1,2; dark=3-4")
-        {'1': 'light', '2': 'light', '3-4': 'dark', '3': 'dark', '4': 'dark'}
+        >>> parse_groups("light=1,2; dark=3-3")
+        {'1': 'light', '2': 'light', '3-3': 'dark', '3': 'dark', '3.0': 'dark'}
     """
     if text is None:
         return {}
@@ -66,7 +69,8 @@ def parse_groups(text: str | None) -> dict[str, str]:
 def _expanded(value: str) -> list[str]:
     first, sign, last = value.partition("-")
     if sign and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + _WIDEST:
-        return [value, *map(str, range(int(first), int(last) + 1))]
+        whole = range(int(first), int(last) + 1)
+        return [value, *map(str, whole), *(f"{number}.0" for number in whole)]  # some programs write 63 as 63.0
     return [value]
 
 
@@ -93,11 +97,13 @@ def group_rows(
     for cell, row in zip(cells, rows, strict=True):
         if cell and cell not in group_of and cell not in missing:
             strays.setdefault(cell, []).append(row)
-    for value, lines in strays.items():
+    for value, lines in list(strays.items())[:_SHOWN]:
         spoken = f"{len(lines):,} {'row' if len(lines) == 1 else 'rows'}: {ranges(lines)}"
-        hint = f"{nearest(value, group_of)} Or list it under missing"
+        hint = f"{'' if value[:1].isdigit() else nearest(value, group_of) + ' '}List it in a group, or under missing"
         what = f"value {value!r} belongs to no group ({spoken})"
         faults.add(f"stray {value}", what, row=lines[0], column=column, hint=hint)
+    if (more := len(strays) - _SHOWN) > 0:
+        faults.add("strays", f"{more:,} more values belong to no group", column=column, hint=RANGES)
     return ["" if cell in missing else group_of.get(cell, "") for cell in cells]
 
 
@@ -120,3 +126,26 @@ def coded(names: Sequence[str], order: tuple[str, ...]) -> Int[np.ndarray, " row
     """
     place = {name: index for index, name in enumerate(order)}
     return np.array([place.get(name, UNKNOWN) for name in names], dtype=np.int64)
+
+
+def looks_missing(name: str) -> bool:
+    """Whether a value looks as if it meant unknown; only the user can say so.
+
+    Example:
+        >>> looks_missing("Unknown"), looks_missing("female")
+        (True, False)
+    """
+    return name.strip().casefold() in _LOOKS_MISSING
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Names that differ only in case or spacing.
+
+    Example:
+        >>> look_alikes(["F", "f", "M"])
+        [['F', 'f']]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    return [same for same in alike.values() if len(same) > 1]

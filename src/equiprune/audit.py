@@ -129,7 +129,7 @@ def audit(
     counts = count(predictions).take(slice(-1))
     supported = records.supported(counts, min_support)
     among = records.compared_pairs(counts, supported)
-    by_counts, by_scores, by_chance, by_rank, by_power = (
+    by_counts, by_scores, by_chance, by_rank, _ = (
         np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(5)
     )
     inside = np.flatnonzero(predictions.group >= 0)
@@ -153,7 +153,7 @@ def audit(
         figures=sided,
         gaps=every,
         null=null,
-    ).audit(replicates=replicates, seed=seed, min_support=min_support, rng=by_power)
+    ).audit(replicates=replicates, seed=seed, min_support=min_support)
 
 
 def check_options(eodd: str, zero_support: str, replicates: int, min_support: int) -> None:
@@ -185,7 +185,9 @@ def check_groups(predictions: Predictions, privileged: str | None) -> None:
         problems.append(Problem(what, column=predictions.attribute, hint="Choose another attribute"))
     if len(predictions.groups) > MANY_GROUPS:
         what = f"{len(predictions.groups):,} groups are more than {MANY_GROUPS}: this looks like an id or a number"
-        problems.append(Problem(what, column=predictions.attribute, hint="Regroup the attribute"))
+        problems.append(
+            Problem(what, column=predictions.attribute, hint='Regroup it: --groups "young=0-39;old=40-120"')
+        )
     if predictions.task == "multiclass" and len(np.unique(predictions.label)) < 2:
         only = predictions.classes[int(predictions.label[0])]
         problems.append(Problem(f"every row is of the class {only!r}: nothing can be told apart", column="label"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -50,6 +50,7 @@ def audit(
     privileged: str | None = None,
     out: Path | None = None,
     fail_on: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    fail_on_missing: Annotated[bool, Parameter(negative=())] = False,
     replicates: int = 2000,
     thresholds: ThresholdOptions = ThresholdOptions(),
     meaning: MeaningOptions = MeaningOptions(),  # noqa: B008 - frozen
@@ -65,6 +66,7 @@ def audit(
         privileged: the better-served group; by default the one with the highest macro F1.
         out: folder for audit.json.
         fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
+        fail_on_missing: a limit also counts as passed where its figure is not estimable or leaves classes out.
         replicates: bootstrap draws and permutations.
         thresholds: see there.
         meaning: see there.
@@ -78,7 +80,7 @@ def audit(
     source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
     if source is None:
         source = _table(predictions, split, table, attribute, unit)
-    point = _operating_point(source, thresholds, table)
+    point, seen = _operating_point(source, thresholds, table)
     result = audited(
         source.found if point is None else point.applied(source.found),
         privileged=privileged or source.privileged,
@@ -88,11 +90,12 @@ def audit(
         zero_support=meaning.zero_support,
         min_support=meaning.min_support,
     )
-    result = _told(result, point, source.notices)
+    result = _told(result, point, (*source.notices, *seen))
     passed = [limit.told(result) for limit in limits if limit.passed(result)]
-    for limit in limits:
-        if limit.value(result) is None:
-            say(f"{limit}: the figure is not estimable, so the limit is not passed")
+    missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.passed(result)]
+    for text in missing if not fail_on_missing else ():
+        say(f"{text}, and the limit is not passed")
+    passed += missing if fail_on_missing else []
     if out is not None:
         result.write(out / "audit.json")
         say(f"audit: {out / 'audit.json'}")
@@ -111,6 +114,7 @@ class _Source:
     found: Predictions
     validation: Any
     privileged: str | None
+    unit: str | None = None
     notices: tuple[str, ...] = ()
 
 
@@ -138,20 +142,36 @@ def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequ
         found=found,
         validation=(lambda: table.read(path, attribute, "validation", unit)) if splits and split == "test" else None,
         privileged=None,
+        unit=unit,
         notices=notices if splits and split is None else (),
     )
 
 
-def _operating_point(source: _Source, thresholds: ThresholdOptions, table: TableOptions) -> OperatingPoint | None:
+def _operating_point(
+    source: _Source, thresholds: ThresholdOptions, table: TableOptions
+) -> tuple[OperatingPoint | None, tuple[str, ...]]:
     if thresholds.threshold is None:
         if thresholds.validation is not None:
             raise UsageError("--validation is for choosing thresholds: give --threshold youden or sensitivity=0.9")
-        return None
+        return None, ()
     from equiprune.metrics.operating import is_number, operating_point
 
     rule, found = thresholds.threshold, source.found
     validation = None if is_number(rule) else _validation(source, thresholds, table)
-    return operating_point(rule, validation, found.classes, found.task)
+    point = operating_point(rule, validation, found.classes, found.task)
+    return point, () if validation is None else tuple(_on_both_sides(validation, found))
+
+
+def _on_both_sides(validation: Predictions, found: Predictions) -> Iterator[str]:
+    """What thresholds were chosen on and judged on."""
+    for what, first, second in (
+        ("images", validation.image, found.image),
+        ("units", validation.unit, found.unit),
+    ):
+        if first is not None and second is not None:
+            many = len(set(first.tolist()) & set(second.tolist()) - {""})
+            if many:
+                yield f"{many:,} {what} are among those that thresholds were chosen on: this flatters the model"
 
 
 def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptions) -> Predictions | None:
@@ -159,9 +179,11 @@ def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptio
     if thresholds.validation is None:
         found: Predictions | None = source.validation() if source.validation is not None else None
         return found
-    from equiprune.scoretable import INTERSECTION
+    from equiprune.scoretable import INTERSECTION, has_splits
 
-    return table.read(thresholds.validation, source.found.attribute.split(INTERSECTION), None, None)
+    names = source.found.attribute.split(INTERSECTION)
+    split = "validation" if has_splits(thresholds.validation) else None
+    return table.read(thresholds.validation, names, split, source.unit)
 
 
 def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str]) -> Audit:

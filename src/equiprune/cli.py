@@ -236,7 +236,8 @@ def _exit_code(arguments: list[str]) -> int:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print(f"error: {error}\nSee equiprune --help.", file=sys.stderr)
+        command = " ".join([app.name[0], *_named(arguments)])
+        print(f"error: {error}\nSee {command} --help.", file=sys.stderr)
         return USAGE
     except EquipruneError as error:
         print(f"error: {listed(error.problems)}", file=sys.stderr)
@@ -252,6 +253,12 @@ def _exit_code(arguments: list[str]) -> int:
         print("This is a bug in equiprune. Please report it with the lines above.", file=sys.stderr)
         return BUG
     return 0
+
+
+def _named(arguments: Sequence[str]) -> list[str]:
+    """The command that was meant, as far as it exists."""
+    known = [name for name in arguments[:1] if name in app]
+    return known + [name for name in arguments[1:2] if known == ["data"] and name in data]
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -37,6 +37,9 @@ GAPS = {
     **METRICS,
 }
 CLASSES = 5
+COLUMNS = 3
+ROWS = 20
+NARROW = ("accuracy", "f1", "auroc", "ece")
 WIDTH = 110
 """Where there is no terminal, so that a log has whole lines."""
 
@@ -61,17 +64,10 @@ def audit_table(audit: Audit) -> None:
 
 
 def _performance(console: Console, content: Mapping[str, Any]) -> None:
-    privileged = content["attribute"]["privileged"]
-    rows = {"overall": content["overall"], **content["by_group"]}
-    table = Table(box=SIMPLE_HEAD, title="Performance [95 % interval]", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for name in rows:
-        table.add_column(escape(name) + (" *" if name == privileged else ""), justify="right")
-    table.add_row("n", f"{content['n']:,}", *(f"{figures['n']:,}" for figures in content["by_group"].values()))
-    for metric, title in METRICS.items():
-        if metric in content["overall"]:
-            table.add_row(title, *(_with_interval(figures[metric]) for figures in rows.values()))
-    console.print(table)
+    if len(content["by_group"]) > COLUMNS:
+        _many_groups(console, content)
+    else:
+        _few_groups(console, content)
     unknown = content["attribute"]["unknown"]
     console.print("* privileged group" + (f"; {unknown:,} rows of unknown group count overall only" if unknown else ""))
     worst = content.get("worst_group") or {}
@@ -84,12 +80,44 @@ def _performance(console: Console, content: Mapping[str, Any]) -> None:
         console.print(f"worst group: {', '.join(named)}")
 
 
+def _many_groups(console: Console, content: Mapping[str, Any]) -> None:
+    """A row a group, the lowest F1 first, where columns would not fit."""
+    privileged, groups = content["attribute"]["privileged"], content["by_group"]
+    order = sorted(groups, key=lambda name: (groups[name]["f1"]["value"] is None, groups[name]["f1"]["value"]))
+    shown = order[:ROWS]
+    table = Table(box=SIMPLE_HEAD, title="Performance [95 % interval], lowest F1 first", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in ("n", *(METRICS[name] for name in NARROW)):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, figures in (("overall", content["overall"]), *((name, groups[name]) for name in shown)):
+        many = content["n"] if figures is content["overall"] else figures["n"]
+        cells = (_with_interval(figures[metric], 2) for metric in NARROW)
+        table.add_row(escape(name) + (" *" if name == privileged else ""), f"{many:,}", *cells)
+    console.print(table)
+    if len(order) > len(shown):
+        console.print(f"and {len(order) - len(shown)} more groups; --json has all")
+
+
+def _few_groups(console: Console, content: Mapping[str, Any]) -> None:
+    privileged = content["attribute"]["privileged"]
+    rows = {"overall": content["overall"], **content["by_group"]}
+    table = Table(box=SIMPLE_HEAD, title="Performance [95 % interval]", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in rows:
+        table.add_column(escape(name) + (" *" if name == privileged else ""), justify="right")
+    table.add_row("n", f"{content['n']:,}", *(f"{figures['n']:,}" for figures in content["by_group"].values()))
+    for metric, title in METRICS.items():
+        if metric in content["overall"]:
+            table.add_row(title, *(_with_interval(figures[metric]) for figures in rows.values()))
+    console.print(table)
+
+
 def _gaps(console: Console, content: Mapping[str, Any]) -> None:
     several = len(content["attribute"]["groups"]) > 2
     table = Table(box=SIMPLE_HEAD, title="Gaps between groups, 0 is fair", title_justify="left")
     table.add_column("", no_wrap=True)
     for head in ("value [95 % interval]", "noise floor", "p", "detectable", "classes"):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     if several:
         table.add_column("worst pair")
     for name, gap in content["gaps"].items():
@@ -128,17 +156,15 @@ def _classes(console: Console, content: Mapping[str, Any]) -> None:
             escape(row["class"]),
             _with_interval(row),
             *(_p(row[key]) for key in ("p_value", "p_holm", "p_bh")),
-            escape(_lower(row, content["attribute"]["privileged"])),
+            escape(_lower(row, content["by_class"])),
         )
     console.print(table)
 
 
-def _lower(row: Mapping[str, Any], privileged: str) -> str:
+def _lower(row: Mapping[str, Any], by_class: Sequence[Mapping[str, Any]]) -> str:
     """The group of the pair that the rate is lower in."""
-    if row["signed"] is None or not row["value"]:
-        return "" if not row["value"] else " / ".join(row["pair"])
-    other = next(name for name in row["pair"] if name != privileged)
-    return other if row["signed"] > 0 else privileged
+    found = {one["group"]: one[row["rate"]]["value"] for one in by_class if one["class"] == row["class"]}
+    return min(row["pair"], key=lambda group: found[group]) if row["value"] else ""
 
 
 def _thresholds(console: Console, found: Mapping[str, Any]) -> None:
@@ -147,12 +173,13 @@ def _thresholds(console: Console, found: Mapping[str, Any]) -> None:
     console.print(f"thresholds ({found['rule']}{chosen}): {values}")
 
 
-def _with_interval(figure: Mapping[str, Any]) -> str:
+def _with_interval(figure: Mapping[str, Any], digits: int = 3) -> str:
     if figure["value"] is None:
         return "not estimable"
     if figure["low"] is None or figure["high"] is None:
         return _number(figure["value"])
-    return escape(f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
+    value, low, high = (f"{figure[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return escape(f"{value} [{low}, {high}]")
 
 
 def _number(value: float | None, none: str = "not estimable") -> str:

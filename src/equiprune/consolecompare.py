@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from equiprune.comparefile import Change, Comparison, GapChange, ModelComparison
+from equiprune.comparewords import direction
 from equiprune.metrics.testing import LEVEL
 from equiprune.metrics.tradeoff import CRITERIA
 
@@ -34,7 +35,9 @@ def comparison_tables(result: Comparison) -> None:
         f"{len(result.models)} models were compared; front of a gap: no other model has as good a F1 and as small a gap"
     )
     console.print("change: 95 % interval of the paired bootstrap; p: models exchanged at random, for one figure alone")
-    console.print(f"*: p < {LEVEL}, adjusted over the models (Holm), not over the figures")
+    console.print(
+        f"*: p < {LEVEL}, adjusted over the models (Holm), not over the figures, and the interval leaves out 0"
+    )
     for notice in result.notices:
         console.print(f"note: {escape(notice)}")
 
@@ -81,7 +84,7 @@ def _fate(found: ModelComparison, name: str) -> str:
 def _moved(change: Change | GapChange) -> str:
     if change.change is None or change.low is None or change.high is None:
         return NOTHING
-    mark = " *" if change.p_holm is not None and change.p_holm < LEVEL else ""
+    mark = " *" if direction(change) else ""
     return f"{change.change:+.3f} [{change.low:+.2f}, {change.high:+.2f}]{mark}"
 
 

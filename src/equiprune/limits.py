@@ -84,6 +84,13 @@ class Limit:
         compare: Callable[[float, float], bool] = SIGNS[self.sign]
         return value is not None and compare(value, self.number)
 
+    def gap(self, audit: Audit) -> str | None:
+        """What the limit cannot see: the figure is not estimable, or classes are left out of it."""
+        if self.value(audit) is None:
+            return "the figure is not estimable"
+        skipped = audit.gaps[self.figure].classes_skipped if self.section == "gaps" else 0
+        return f"{skipped} classes are left out, having no rows in a group" if skipped else None
+
     def told(self, audit: Audit) -> str:
         """The limit, and the figure that passed it."""
         return f"{self}: it is {self.value(audit):.4g}"

@@ -103,7 +103,7 @@ class TableOptions:
             split=split,
             unit=unit,
             label=self.label or "label",
-            missing=() if self.missing is None else tuple(part.strip() for part in self.missing.split(",")),
+            missing=self.missing or (),
             groups=self.groups,
         )
 

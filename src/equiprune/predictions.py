@@ -132,9 +132,16 @@ class Predictions:
             return np.asarray(self.score[:, 1] >= self.threshold[1], dtype=np.int64)
         return np.asarray(self.score.argmax(axis=1), dtype=np.int64)
 
-    def called_at(self, threshold: Values) -> Predictions:
-        """The same scores, called at other thresholds (findings, or two classes)."""
-        return replace(self, threshold=np.asarray(threshold, dtype=np.float64))
+    def called_at(self, threshold: float | Values) -> Predictions:
+        """The same scores, called at other thresholds: one for each finding or class.
+
+        A single number holds for every finding; of two classes it is the second's, and the first has the rest.
+        """
+        values = np.asarray(threshold, dtype=np.float64)
+        if values.ndim == 0:
+            several = self.task == "multilabel" or len(self.classes) != 2
+            values = np.full(len(self.classes), values) if several else np.array([1 - values, values])
+        return replace(self, threshold=values)
 
     def take(self, rows: Int[np.ndarray, " some"] | Bool[np.ndarray, " sample"]) -> Predictions:
         """Only some rows, by index or mask; classes and groups stay."""
@@ -156,7 +163,7 @@ class Predictions:
         split: str | None = None,
         unit: str | None = None,
         label: str = "label",
-        missing: Sequence[str] = (),
+        missing: str | Sequence[str] = (),
         groups: str | None = None,
     ) -> Predictions:
         """Reads a table: `label` (or `label_<finding>`s), the attribute, and a `score_<class>` per class.
@@ -172,14 +179,14 @@ class Predictions:
             split: keep only the rows whose column `split` says so.
             unit: column of patient or lesion ids; None takes the column `unit` where there is one.
             label: column of class names (multi-class).
-            missing: further values of the attribute that mean unknown.
+            missing: further values of the attribute that mean unknown; in one string separated by commas.
             groups: regroups the attribute: "light=1,2,3;dark=4,5,6", "young=0-39;old=40-120".
 
         Raises:
             DataError: the table cannot be used; every problem with its line and column.
             UsageError: the regrouping is none.
         """
-        asked = Asked(_names(attribute), split, unit, label, tuple(missing), groups)
+        asked = Asked(_names(attribute), split, unit, label, _listed(missing), groups)
         return cls._of(read_scores(Path(path), asked), str(path), asked)
 
     @classmethod
@@ -191,7 +198,7 @@ class Predictions:
         split: str | None = None,
         unit: str | None = None,
         label: str = "label",
-        missing: Sequence[str] = (),
+        missing: str | Sequence[str] = (),
         groups: str | None = None,
     ) -> Predictions:
         """The same from a data frame with these columns, pandas' or any whose columns numpy takes.
@@ -210,7 +217,7 @@ class Predictions:
             >>> p.groups, p.group.tolist(), p.label.tolist()
             (('young', 'old'), [0, 1], [0, 1])
         """
-        asked = Asked(_names(attribute), split, unit, label, tuple(missing), groups)
+        asked = Asked(_names(attribute), split, unit, label, _listed(missing), groups)
         return cls._of(frame_scores(frame, asked), "the data frame", asked)
 
     @classmethod
@@ -258,6 +265,10 @@ class Predictions:
 
 def _names(attribute: str | Sequence[str]) -> tuple[str, ...]:
     return (attribute,) if isinstance(attribute, str) else tuple(attribute)
+
+
+def _listed(missing: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for part in missing.split(",")) if isinstance(missing, str) else tuple(missing)
 
 
 def _located(problem: Problem, file: str, table: ScoreTable) -> Problem:

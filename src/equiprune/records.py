@@ -78,7 +78,7 @@ class Sheet:
         """Names of the groups."""
         return self.predictions.groups
 
-    def audit(self, *, replicates: int, seed: int, min_support: int, rng: np.random.Generator) -> Audit:
+    def audit(self, *, replicates: int, seed: int, min_support: int) -> Audit:
         """The records."""
         p = self.predictions
         every = np.ones(len(p), dtype=bool)
@@ -93,7 +93,7 @@ class Sheet:
             ),
             overall={name: self._estimate(self.figures[name], -1) for name in FIGURES},
             by_group={name: self._group(g) for g, name in enumerate(p.groups)},
-            gaps={name: self._gap(name, rng) for name in GAPS},
+            gaps={name: self._gap(name, seed) for name in GAPS},
             by_class=tuple(self._by_class()),
             conventions=self._conventions(replicates, seed, min_support),
             worst_group=self._worst_groups(),
@@ -104,8 +104,19 @@ class Sheet:
             else Thresholds(
                 rule="as given", chosen_on=None, values=dict(zip(p.classes, p.threshold.tolist(), strict=True))
             ),
-            notices=notices(p, self.counted.counts.take(slice(-1)), self.supported, min_support),
+            notices=(
+                *notices(p, self.counted.counts.take(slice(-1)), self.supported, min_support),
+                *self._backwards(),
+            ),
         )
+
+    def _backwards(self) -> Iterator[str]:
+        """Classes whose score ranks rows the wrong way round."""
+        found = estimates.by_class(self.counted, self.scores)["auroc"]
+        wrong = np.flatnonzero(found.high[-1] < 0.5)
+        if len(wrong):
+            names = ", ".join(repr(self.predictions.classes[k]) for k in wrong[:FEW_GROUPS])
+            yield f"the scores of {names} are lower where the class is there (AUROC below 0.5): are columns swapped?"
 
     def _estimate(self, figure: Figure, *place: int) -> Estimate:
         value, low, high = (known(float(part[place])) for part in (figure.value, figure.low, figure.high))
@@ -122,13 +133,13 @@ class Sheet:
         eligible = self.supported if self.supported.any() else np.ones(len(self.groups), dtype=bool)
         for name in FIGURES:
             value = np.where(eligible, self.figures[name].value[:-1], np.nan)
-            if name in NOT_RANKED or np.isnan(value).all():
-                continue
+            if name in NOT_RANKED or np.isnan(value).all() or np.nanmin(value) == np.nanmax(value):
+                continue  # where all are equal none is worst
             g = int(np.nanargmax(value) if name in LOWER_IS_BETTER else np.nanargmin(value))
             found[name] = Worst(group=self.groups[g], value=float(value[g]))
         return found
 
-    def _gap(self, name: str, rng: np.random.Generator) -> Gap:
+    def _gap(self, name: str, seed: int) -> Gap:
         found = self.gaps[name]
         j = None if np.isnan(found.value).all() else int(np.nanargmax(found.value))
         value = np.nan if j is None else float(found.value[j])
@@ -149,7 +160,7 @@ class Sheet:
             pair=None if j is None else self._names(self.among[j]),
             signed=None if j is None else self._signed(name, self.among[j]),
             floor_high=known(floor_high),
-            detectable=None if j is None else known(self._detectable(name, j, rng)),
+            detectable=None if j is None else known(self._detectable(name, j, seed)),
             ratio=None if j is None else self._ratio(name, self.among[j]),
             deviation=None if j is None else self._deviation(name),
         )
@@ -175,7 +186,8 @@ class Sheet:
         other = pair[0] if pair[1] == first else pair[1]
         return known(gaps.signed(self.counted.rates[name], first, other))
 
-    def _detectable(self, name: str, j: int, rng: np.random.Generator) -> float:
+    def _detectable(self, name: str, j: int, seed: int) -> float:
+        rng = np.random.default_rng([seed, 5])  # the same for every gap, so that equal gaps have equal answers
         noise = self.null.noise[name][j].ravel()
         weight = np.ones(1)
         if name in COUNT_GAPS:

@@ -164,7 +164,7 @@ def _bytes(path: Path, faults: Faults) -> bytes | None:
 
 def _is_text(data: bytes, faults: Faults) -> bool:
     if not data.removeprefix(b"\xef\xbb\xbf").strip():
-        faults.add("file", "the file is empty", hint="A manifest has a header and one row an image")
+        faults.add("file", "the file is empty", hint="A table has a header and one row an image")
         return False
     for start, what, hint in _SIGNATURES:
         if data.startswith(start):

@@ -21,7 +21,9 @@ _REPORTED = np.iinfo(np.int64).min  # the code of a name that was not found, and
 def names_in(values: Values) -> tuple[str, ...]:
     """The names of groups: those that are there, sorted, or as many numbers as there are codes."""
     array = np.asarray(values)
-    if array.dtype.kind in "iub":
+    if array.dtype.kind == "f":
+        array = array[~np.isnan(array)]
+    if array.dtype.kind in "iubf":
         return tuple(str(code) for code in range(int(array.max(initial=-1)) + 1))
     return tuple(sorted(set(ids_of(array).tolist()) - {""}))
 

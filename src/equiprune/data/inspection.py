@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from equiprune.attribute import look_alikes, looks_missing
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.errors import Problem
 from equiprune.table import ranges
 
 _NAMED = 5
 _MANY_GROUPS = 12
-_LOOKS_MISSING = {"na", "n/a", "nan", "null", "none", "unknown", "-1", "?", "-", "missing", "not available"}
 
 
 def inspect_cohort(cohort: Cohort, file: str) -> tuple[list[Problem], list[Problem]]:
@@ -116,13 +116,9 @@ def _empty_cells(cohort: Cohort, file: str) -> Iterator[Problem]:
 
 def _look_alikes(cohort: Cohort, file: str) -> Iterator[Problem]:
     for kind, names in (("classes", cohort.classes), ("groups", cohort.groups)):
-        alike: dict[str, list[str]] = {}
-        for name in names:
-            alike.setdefault(" ".join(name.casefold().split()), []).append(name)
-        for same in alike.values():
-            if len(same) > 1:
-                yield Problem(f"{kind} {_some(same)} differ only in case or spacing", file=file, hint="Are they one?")
-    strange = [name for name in cohort.groups if name.casefold() in _LOOKS_MISSING]
+        for same in look_alikes(names):
+            yield Problem(f"{kind} {_some(same)} differ only in case or spacing", file=file, hint="Are they one?")
+    strange = [name for name in cohort.groups if looks_missing(name)]
     if strange:
         hint = "If it means unknown, list it under missing"
         yield Problem(f"{_some(strange)} counts as a group", file=file, column=cohort.attribute, hint=hint)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool
 
+from equiprune.attribute import look_alikes, looks_missing
 from equiprune.metrics.counts import Counts
 from equiprune.metrics.sampling import unit_codes
 from equiprune.predictions import Predictions
@@ -27,7 +28,23 @@ def notices(
         least: the positives that they need.
     """
     small = _unsupported(predictions, groups, supported, least)
-    return (*_constant(predictions), *small, *_support(predictions, groups), *_rows(predictions))
+    return (
+        *_constant(predictions),
+        *_names(predictions),
+        *small,
+        *_support(predictions, groups),
+        *_rows(predictions),
+    )
+
+
+def _names(predictions: Predictions) -> Iterator[str]:
+    names = predictions.groups
+    strange = [name for name in names if looks_missing(name)]
+    if strange:
+        listed = ", ".join(map(repr, strange))
+        yield f"{listed} counts as a group; if it means unknown, list it under missing (--missing)"
+    for same in look_alikes(names):
+        yield f"groups {', '.join(map(repr, same))} differ only in case or spacing: are they one?"
 
 
 def _unsupported(
@@ -57,9 +74,16 @@ def _support(predictions: Predictions, groups: Counts) -> Iterator[str]:
             continue
         none, few = positive == 0, (positive > 0) & (positive < FEW)
         if none.any():
-            yield f"group {name!r} has no row of {_named(predictions, none)}: no rate of theirs can be compared"
-        if few.any():
+            text = f"group {name!r} has no row of {_named(predictions, none)}: no rate of theirs can be compared"
+            called = none & (groups.called[g] > 0)
+            if called.any():
+                text += f"; called all the same, {_named(predictions, called)} counts 0 in its precision, recall and F1"
+            yield text
+        if few.any() and len(predictions.groups) <= SHOWN:
             yield f"group {name!r} has fewer than {FEW} rows of {_named(predictions, few)}: their rates are anecdotes"
+    sparse = ((groups.positive > 0) & (groups.positive < FEW)).any(axis=1)
+    if len(predictions.groups) > SHOWN and sparse.any():
+        yield f"{int(sparse.sum())} groups have fewer than {FEW} rows of some class: its rate there is an anecdote"
 
 
 def _named(predictions: Predictions, chosen: Bool[np.ndarray, " class"]) -> str:

@@ -55,8 +55,8 @@ class Null:
 def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Null:
     """Draws every gap that depends on counts alone.
 
-    Where units exist, a unit's rows stay together: its group is permuted among the units that have the same majority
-    class. In multi-label, counts are permuted within the true value of each finding.
+    Where units exist, a unit's rows in one group stay together: the group is permuted among such blocks of the same
+    majority class. In multi-label, counts are permuted within the true value of each finding.
 
     Args:
         known: the rows of known group.
@@ -139,7 +139,7 @@ def _counts(known: Predictions, draws: int, rng: np.random.Generator) -> Iterato
         cost = 20 * int(np.count_nonzero(cells.sum(axis=0))) * (groups - 1)
         yield from permuted_cells(cells, affordable(draws, cost), rng)
         return
-    unit, one = unit_codes(known), np.zeros(len(known), dtype=np.int64)
+    unit, one = blocks(known), np.zeros(len(known), dtype=np.int64)
     totals = by_unit(contributions(known.label, known.predicted, one, 1, classes), unit)
     group, stratum = majority(known.group, unit), majority(known.label, unit)
     yield from permuted_units(totals, group, stratum, groups, classes, affordable(draws, len(group)), rng)
@@ -148,7 +148,7 @@ def _counts(known: Predictions, draws: int, rng: np.random.Generator) -> Iterato
 def _findings(known: Predictions, draws: int, rng: np.random.Generator) -> Iterator[Counts]:
     support, groups = count(known).take(slice(-1)), len(known.groups)
     called = known.predicted.astype(np.float64)[None]
-    for sums in permuted_findings(known.label, called, known.group, groups, unit_codes(known), draws, rng):
+    for sums in permuted_findings(known.label, called, known.group, groups, blocks(known), draws, rng):
         fp, tp = sums[0]
         yield Counts(tp, fp, support.positive - tp, support.negative - fp)
 
@@ -167,7 +167,7 @@ def _many_findings(known: Predictions, draws: int, rng: np.random.Generator) -> 
         share = ratio((called * of).sum(axis=0), np.maximum(of.sum(axis=0), 1))
         parts.append(np.where(of, called - share, 0.0))
         base.append(share * many)
-    unit = unit_codes(known)
+    unit = blocks(known)
     group = known.group if known.unit is None else majority(known.group, unit)
     rows = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit)))))
     values = rows @ np.concatenate(parts, axis=1)
@@ -178,6 +178,13 @@ def _many_findings(known: Predictions, draws: int, rng: np.random.Generator) -> 
         for part, rest, many in zip(np.split(sums, 2, axis=-1), base, (support.negative, support.positive), strict=True)
     )
     return Counts(tp, fp, support.positive - tp, support.negative - fp)
+
+
+def blocks(known: Predictions) -> Int[np.ndarray, " sample"]:
+    """What is permuted as one: the rows of a unit in one group. A unit with rows in two groups is two blocks."""
+    if known.unit is None:
+        return unit_codes(known)
+    return np.unique(unit_codes(known) * len(known.groups) + known.group, return_inverse=True)[1].ravel()
 
 
 def majority(code: Int[np.ndarray, " sample"], unit: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " unit"]:
@@ -221,7 +228,7 @@ def null_of_scores(
     base = np.zeros((groups, values.shape[1]))
     if known.task == "multilabel":
         values, base = _freed(known, values)
-    unit = unit_codes(known)
+    unit = blocks(known)
     group = known.group if known.unit is None else majority(known.group, unit)
     stratum = np.zeros(len(group), dtype=np.int64)
     if known.task == "multiclass":

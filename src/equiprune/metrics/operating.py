@@ -74,7 +74,9 @@ def operating_point(rule: str, validation: Predictions | None, classes: tuple[st
         return OperatingPoint(rule, None, classes, _both(np.full(len(asked), number), task))
     least = _least(rule)
     if validation is None:
-        hint = "Name a table of validation predictions, or use a table with a split column"
+        hint = (
+            "Name a table of them (--validation), or audit the test rows (--split test) of a table with a split column"
+        )
         raise UsageError(Problem(f"{rule!r} is chosen on validation predictions, and there are none", hint=hint))
     if validation.classes != classes:
         raise UsageError(Problem("the validation predictions have other classes than those that are audited"))
