@@ -59,6 +59,7 @@ class Counted:
         size: independent observations behind each rate; see `sampling.effective`.
         macro: for the means over classes, how errors of different classes hang together, by side.
         gap: the same for the gaps of counts, by pair.
+        shift: bias of macro F1, by side: the mean of a ratio is not the ratio of the means.
         spread: variance of accuracy, by side.
     """
 
@@ -67,6 +68,7 @@ class Counted:
     size: dict[str, Float[np.ndarray, "side class"]]
     macro: dict[str, Float[np.ndarray, " side"]]
     gap: dict[str, Float[np.ndarray, " pair"]]
+    shift: Float[np.ndarray, " side"]
     spread: Float[np.ndarray, " side"]
     replicates: int
 
@@ -141,6 +143,7 @@ def counted(predictions: Predictions, among: Pairs, policy: Policy, draws: int, 
         size=effective(predictions, counts),
         macro={name: part.ratio() for name, part in macro.items()},
         gap={name: part.ratio() for name, part in together.items()},
+        shift=macro["f1"].shift(),
         spread=macro["accuracy"].variance(),
         replicates=made,
     )
@@ -170,6 +173,8 @@ def figures(found: Counted, scores: Scored, *, multilabel: bool) -> dict[str, Fi
     for name, (p, n, weight, shape) in macro.items():
         value = performance.FROM_COUNTS[name](counts, multilabel=multilabel)
         ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], shape)
+        if name == "f1":
+            ends = np.clip(ends[0] - found.shift, 0, 1), np.clip(ends[1] - found.shift, 0, 1)
         result[name] = _holding(value, ends)
     if multilabel:
         result["balanced_accuracy"] = _balanced(found)

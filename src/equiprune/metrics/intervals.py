@@ -251,6 +251,10 @@ class Together:
         self.sum += away.sum(axis=0)
         self.squares += (away**2).sum(axis=0)
 
+    def shift(self) -> Float[np.ndarray, "*axes"]:
+        """By how much draws of the weighted sum lie above the observed one: its bias, if parts are no plain rates."""
+        return np.asarray(np.concatenate(self.linear).mean(axis=0))
+
     def variance(self) -> Float[np.ndarray, "*axes"]:
         """Of the weighted sum."""
         return np.asarray(np.concatenate(self.linear).var(axis=0))
