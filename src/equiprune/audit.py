@@ -129,8 +129,8 @@ def audit(
     counts = count(predictions).take(slice(-1))
     supported = records.supported(counts, min_support)
     among = records.compared_pairs(counts, supported)
-    by_counts, by_scores, by_chance, by_rank, _ = (
-        np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(5)
+    by_counts, by_scores, by_chance, by_rank = (
+        np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(4)
     )
     inside = np.flatnonzero(predictions.group >= 0)
     known = predictions if len(inside) == len(predictions) else predictions.take(inside)

@@ -269,8 +269,7 @@ class Sheet:
         for z in (intervals.Z, estimates.strict_z(len(among))):
             reach = intervals.difference(value[first], size[first], value[second], size[second], z)
             delta = value[first] - value[second]
-            behind, ahead = np.where(delta < 0, reach.up, reach.down), np.where(delta < 0, reach.down, reach.up)
-            ends.append((np.abs(delta) - behind, np.maximum(np.abs(delta) + ahead, behind - np.abs(delta))))
+            ends.append(reach.of_size(delta))
         j = int(np.argmax(np.abs(delta)))
         pair = among[j]
         gap = float(abs(delta[j]))

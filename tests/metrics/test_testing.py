@@ -89,3 +89,13 @@ def test_what_no_gap_could_show_is_undefined() -> None:
     rng = np.random.default_rng(0)
     assert np.isnan(testing.detectable(np.full(100, np.nan), np.ones(1), np.ones(1), rng))
     assert np.isnan(testing.detectable(np.full(100, 1.9), np.full(3, 0.01), np.full(3, 1 / 3), rng))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_keeps_order_and_lies_between_the_raw_and_bonferroni(p: list[float]) -> None:
+    corrected = testing.holm(np.array([*p, np.nan]))[:-1].tolist()
+    assert len(corrected) == len(p)
+    for raw, value in zip(p, corrected, strict=True):
+        assert raw <= value <= min(1.0, len(p) * raw) + 1e-12
+    assert np.argsort(p, kind="stable").tolist() == sorted(range(len(p)), key=lambda i: (corrected[i], p[i], i))

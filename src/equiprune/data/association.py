@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,22 +109,6 @@ def associate(
     drawn = cramers_v((_drawn if kinds.table.size <= _CELLS else _dealt)(kinds, draws, np.random.default_rng(seed)))
     p = (1 + int((drawn >= observed - 1e-9).sum())) / (draws + 1)
     return Association(what, len(one), units, observed, float(drawn.mean()), p, p)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction; None stays None and counts as no test.
-
-    Example:
-        >>> holm([0.01, None, 0.04, 0.03])
-        [0.03, None, 0.06, 0.06]
-    """
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    worst = 0.0
-    for rank, (p, index) in enumerate(known):
-        worst = max(worst, min(1.0, (len(known) - rank) * p))
-        corrected[index] = worst
-    return corrected
 
 
 @dataclass(frozen=True, eq=False)

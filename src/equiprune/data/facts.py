@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from equiprune.data.association import Association, associate, holm
+from equiprune.data.association import Association, associate
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.errors import Problem
+from equiprune.metrics.testing import holm
 
 ALL = "all"
 TOLD_P = 0.05
@@ -167,8 +168,9 @@ def _with_label(
         used = rows & ~np.isnan(values)
         label = np.where(used, values, 0).astype(np.int64)
         found.append(_association(label, code, used, unit, (seed, name)))
-    corrected = holm([one.p_value for one in found])
-    return tuple(replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
+    corrected = holm(np.array([np.nan if one.p_value is None else one.p_value for one in found]))
+    known = [None if np.isnan(p) else p for p in corrected.tolist()]
+    return tuple(replace(one, p_holm=p) for one, p in zip(found, known, strict=True))
 
 
 def _association(

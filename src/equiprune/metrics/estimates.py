@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import ndtri
 
 from equiprune.metrics import gaps, intervals, performance
 from equiprune.metrics.counts import Counts, count
@@ -291,8 +292,6 @@ def strict_z(pairs: int) -> float:
         >>> round(strict_z(1), 2), round(strict_z(3), 2)
         (1.96, 2.39)
     """
-    from scipy.special import ndtri
-
     return float(-ndtri(intervals.LEVEL / 2 / max(pairs, 1)))
 
 
@@ -351,7 +350,5 @@ def _scalar_gap(one: Figure, among: Pairs, strict: float, top: float) -> Gaps:
     below, above = one.value - one.low, one.high - one.value
     delta = one.value[first] - one.value[second]
     down, up = np.hypot(below[first], above[second]), np.hypot(above[first], below[second])
-    size = np.abs(delta)
-    behind, ahead = np.where(delta < 0, up, down), np.where(delta < 0, down, up)
-    high = np.maximum(size + ahead, behind - size)
-    return _gaps(size, size - behind, high, size - behind * strict / intervals.Z, top)
+    size, (low, high) = np.abs(delta), Difference(down, up).of_size(delta)
+    return _gaps(size, low, high, size - (size - low) * strict / intervals.Z, top)

@@ -132,6 +132,18 @@ class Difference:
     down: Float[np.ndarray, "*axes"]
     up: Float[np.ndarray, "*axes"]
 
+    def of_size(self, delta: Float[np.ndarray, "*axes"]) -> Ends:
+        """Interval of |difference|: its lower end is below 0 where the difference may be 0.
+
+        Example:
+            >>> low, high = Difference(np.array([0.1]), np.array([0.3])).of_size(np.array([-0.2]))
+            >>> low.round(3).tolist(), high.round(3).tolist()
+            ([-0.1], [0.3])
+        """
+        size = np.abs(delta)
+        ahead, behind = np.where(delta < 0, self.down, self.up), np.where(delta < 0, self.up, self.down)
+        return np.asarray(size - behind), np.maximum(size + ahead, behind - size)
+
 
 def difference(
     p: Float[np.ndarray, "*axes"],
@@ -186,9 +198,7 @@ def sum_of_sizes(
     """
     used = weight > 0
     size = np.where(used, np.abs(delta), 0.0)
-    ahead, behind = np.where(delta < 0, reach.down, reach.up), np.where(delta < 0, reach.up, reach.down)
-    low = np.where(used, size - behind, 0.0)
-    high = np.where(used, np.maximum(size + ahead, behind - size), 0.0)
+    low, high = (np.where(used, end, 0.0) for end in reach.of_size(delta))
     noise = np.sqrt(np.where(used, variance, 1.0))
     clear = np.maximum(ratio(size, noise) - 1, 0)
     added = np.where(used, weight * np.nan_to_num(chance) * folded(np.nan_to_num(clear)) / folded(np.zeros(1)), 0.0)

@@ -1,0 +1,75 @@
+"""What an audit says of classifiers whose true fairness is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from equiprune.audit import audit
+from equiprune.predictions import Predictions
+
+
+def test_a_perfect_classifier_is_perfectly_fair() -> None:
+    label = np.arange(200) % 4
+    p = Predictions(label, np.eye(4)[label], np.arange(200) // 100, list("abcd"), ["f", "m"])
+    found = audit(p, replicates=50)
+    known = [gap for name, gap in found.gaps.items() if not name.startswith("calibration")]
+    assert [gap.value for gap in known] == [0] * len(known)
+    assert {gap.p_value for gap in known} == {1.0}
+    assert found.gaps["calibration_slope"].value is None  # all right: there is nothing to fit
+    assert found.overall["auroc"].value == found.overall["accuracy"].value == 1
+    assert found.overall["brier"].value == found.overall["ece"].value == 0
+    assert (found.overall["accuracy"].low or 1) < 1  # Wilson: 200 of 200 is not certainty
+
+
+def test_all_wrong_in_a_tiny_group_is_no_certainty() -> None:
+    """0 of 7: Wilson's 95 % interval is [0, 0.354], also where each row is a unit with an id."""
+    label, group = np.array([0, 1] * 27), np.array([0] * 47 + [1] * 7)
+    called = np.where(group == 1, 1 - label, label)
+    score = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
+    p = Predictions(label, score, group, ["a", "b"], ["many", "few"], unit=[f"p{row}" for row in range(54)])
+    accuracy = audit(p, replicates=50).by_group["few"].accuracy
+    assert (accuracy.value, accuracy.low) == (0, 0)
+    assert accuracy.high == pytest.approx(0.3543, abs=1e-3)
+
+
+def test_a_model_that_tells_nothing_apart_is_named() -> None:
+    p = Predictions([0, 1] * 20, [[0.9, 0.1]] * 40, [0, 0, 1, 1] * 10, ["a", "b"], ["f", "m"])
+    found = audit(p, replicates=20)
+    assert found.gaps["eopp1"].value == 0
+    assert any("every row" in notice for notice in found.notices)
+
+
+def test_fair_data_of_the_shape_of_a_published_split_is_below_its_floor() -> None:
+    """114 classes, a handful of images each: a fair classifier shows a gap of 0.2 and more, and the audit says so."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 25, size=114)
+    label = np.repeat(np.arange(114), sizes)
+    n = len(label)
+    called = np.where(rng.random(n) < 0.5, label, rng.integers(114, size=n))
+    score = np.full((n, 114), 0.5 / 113)
+    score[np.arange(n), called] = 0.5
+    group = (rng.random(n) < 0.3).astype(np.int64)
+    found = audit(Predictions(label, score, group, [f"c{k}" for k in range(114)], ["light", "dark"]), replicates=400)
+    gap = found.gaps["eopp1"]
+    assert (gap.value or 0) > 0.15
+    assert gap.floor == pytest.approx(gap.value, abs=0.05)
+    assert (gap.p_value or 0) > 0.05
+    assert gap.low == 0
+    assert (gap.detectable or 0) > 0.05
+
+
+def test_what_the_case_mix_explains_is_no_zero() -> None:
+    """Equal error rates, but the class is common in one group and rare in the other: that gap is there."""
+    rng = np.random.default_rng(1)
+    group = np.repeat([0, 1], 2000)
+    label = (rng.random(4000) < np.where(group == 0, 0.2, 0.6)).astype(np.int64)
+    called = np.where(rng.random(4000) < np.where(label == 1, 0.8, 0.95), label, 1 - label)
+    score = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
+    found = audit(Predictions(label, score, group, ["no", "yes"], ["f", "m"]), replicates=400)
+    parity, error_rate = found.gaps["selection_rate"], found.gaps["eopp1"]
+    assert parity.floor == pytest.approx(parity.value, abs=0.02)  # equal error rates would show it too
+    assert (parity.p_value or 0) > 0.05
+    assert (parity.low or 0) > 0.25
+    assert (parity.high or 0) < 0.4
+    assert error_rate.low == 0
