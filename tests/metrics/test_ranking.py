@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from equiprune.metrics import places
 from equiprune.metrics import ranking as module
+from equiprune.metrics.clusters import Clusters
 from equiprune.metrics.ranking import Ranking, auroc, average_precision, ranking
 from equiprune.predictions import Predictions
 
@@ -24,7 +26,9 @@ def simulated(n: int, classes: int, seed: int, *, rounded: bool = False, dtype: 
 
 def ranked(p: Predictions, shared: np.ndarray | None = None, *, unit: np.ndarray | None = None) -> Ranking:
     every = np.ones(len(p.classes), dtype=bool) if shared is None else shared
-    return ranking(p, np.where(p.group < 0, len(p.groups), p.group), unit, every)
+    slot = np.where(p.group < 0, len(p.groups), p.group)
+    together = None if unit is None else (Clusters(unit), Clusters(unit, slot, len(p.groups) + 1))
+    return ranking(p, slot, together, every)
 
 
 @given(st.integers(2, 80), st.booleans(), st.integers(0, 10_000))
@@ -104,15 +108,25 @@ def test_what_a_row_adds_in_a_group_starts_from_scores_that_all_groups_share() -
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_search_by_leading_bits_finds_the_same_places(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buckets", [4, 64, 1 << 19])
+def test_the_search_by_leading_bits_finds_the_places_of_a_plain_search(
+    dtype: type, buckets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "BUCKETS", buckets)
     rng = np.random.default_rng(0)
-    score: np.ndarray = np.concatenate(
-        [rng.random(4000) ** 4, rng.random(4000).round(2), [0.0, -0.0, 1.0, 1e-30]]
-    ).astype(dtype)
-    steps = np.unique(score[rng.integers(len(score), size=200)])
-    slow = module._place(steps, score)
-    monkeypatch.setattr(module, "BUCKETED", 10)
-    assert module._place(steps, score).tolist() == slow.tolist()
+    parts = [rng.random(4000) ** 4, rng.random(4000).round(2), [0.0, 1.0, 1e-30]]
+    score: np.ndarray = np.concatenate(parts).astype(dtype)
+    for many in (1, 2, 200, len(score)):
+        steps = np.unique(score[rng.integers(len(score), size=many)])
+        left = np.searchsorted(steps, score)
+        expected = 2 * left + (steps[np.minimum(left, len(steps) - 1)] == score)
+        assert places.place(steps, score).tolist() == expected.tolist()
+
+
+def test_zeros_of_both_signs_are_one_score() -> None:
+    score = np.array([[-0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [-0.0, 1.0]])
+    p = Predictions([0, 0, 1, 1], score, [0, 0, 1, 1], ["x", "y"], ["f", "m"])
+    assert ranked(p).value[0, -1].tolist() == [0.5, 0.5]
 
 
 def test_threads_change_nothing_but_the_last_bits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from equiprune.metrics.clusters import Clusters
+from equiprune.metrics.places import Places
 from equiprune.metrics.rates import ratio
 from equiprune.predictions import Predictions
 
@@ -23,7 +25,8 @@ NAMES = ("auroc", "average_precision")
 THREADED = 2_000_000
 """Scores from which on two or more threads are worth their start."""
 MOST_THREADS = 4
-BUCKETED = 20_000
+HEAVY = 50_000_000
+"""Numbers from which on what each row adds is held in single precision."""
 
 Sides = Float[np.ndarray, "metric side class"]
 
@@ -87,56 +90,9 @@ def average_precision(score: Float[np.ndarray, " row"], positive: Bool[np.ndarra
 
 
 def _single(score: Float[np.ndarray, " row"], positive: Bool[np.ndarray, " row"], metric: int) -> float:
-    places = _Places.of(np.asarray(score, dtype=np.float64), positive, np.zeros(len(score), dtype=np.int64), 1)
-    return float("nan") if places is None else float(_tables(places.pos[:1], places.neg[:1]).value[metric, 0])
-
-
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Where rows stand among the q distinct scores of the positives: 2 j below the j-th, 2 j + 1 equal to it."""
-
-    place: Int[np.ndarray, " row"]
-    pos: Float[np.ndarray, "slot score"]
-    neg: Float[np.ndarray, "slot place"]
-
-    @classmethod
-    def of(
-        cls,
-        score: Float[np.ndarray, " row"],
-        positive: Bool[np.ndarray, " row"],
-        slot: Int[np.ndarray, " row"],
-        slots: int,
-    ) -> _Places | None:
-        steps = np.unique(score[positive])
-        if not len(steps):
-            return None
-        place = _place(steps, score)
-        width = 2 * len(steps) + 1
-        cells = np.bincount((slot * 2 + positive) * width + place, minlength=slots * 2 * width)
-        found = cells.reshape(slots, 2, width).astype(np.float64)
-        return cls(place, found[:, 1, 1::2], found[:, 0])
-
-
-def _place(steps: Float[np.ndarray, " score"], score: Float[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
-    """2 j for a score between the steps j - 1 and j, 2 j + 1 for one equal to step j.
-
-    A binary search costs most where it is sure from the first: so the scores are first put into buckets by their
-    leading bits (which order non-negative floats), and only those that share a bucket with a step are searched.
-    """
-    if len(score) < BUCKETED:
-        left = np.searchsorted(steps, score)
-        return np.asarray(2 * left + (steps[np.minimum(left, len(steps) - 1)] == score))
-    as_bits, shift = ("i4", 11) if score.dtype == np.float32 else ("i8", 40)
-    # + 0.0: -0.0 becomes 0.0
-    bits = [np.right_shift((part + 0.0).view(as_bits), shift).astype(np.int64) for part in (steps, score)]
-    last = int(bits[0][-1] - bits[0][0]) + 1
-    bucket = np.clip(bits[1] - bits[0][0], -1, last) + 1
-    inside = np.bincount(bits[0] - bits[0][0] + 1, minlength=last + 2)
-    place = (2 * (np.cumsum(inside) - inside))[bucket]
-    near = np.flatnonzero((inside > 0)[bucket])
-    left = np.searchsorted(steps, score[near])
-    place[near] = 2 * left + (steps[np.minimum(left, len(steps) - 1)] == score[near])
-    return np.asarray(place)
+    rank = np.unique(score, return_inverse=True)[1].ravel().astype(np.float64)
+    places = Places.of(rank, positive, np.zeros(len(score), dtype=np.int64), 1)
+    return float("nan") if places is None else float(_tables(places.pos, places.neg).value[metric, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,23 +152,32 @@ def _unbiased(tables: _Tables, pos: Float[np.ndarray, "side score"], neg: Float[
 
 
 class _Sums:
-    """What is added up over classes; every thread has its own."""
+    """What is added up over classes; every thread has its own.
+
+    Args:
+        value: see `Ranking`.
+        variance: see `Ranking`.
+        kinds: see `Ranking`.
+        base: see `Ranking`.
+        shared: over the classes that groups are compared on, what each row adds: to all rows and to its group (both
+            metrics), then to every group if their scores were alike.
+        rest: over the other classes, what each row adds to all rows and to its group.
+    """
 
     def __init__(self, rows: int, groups: int, classes: int) -> None:
         self.value = np.full((2, groups + 1, classes), np.nan)
         self.variance = np.full((2, groups + 1, classes), np.nan)
         self.kinds = np.zeros((groups + 1, classes))
-        self.influence = np.zeros((2, rows))
-        self.own = np.zeros((2, rows))
-        self.common = np.zeros((2, rows))
         self.base = np.zeros((2, groups))
-        self.null = np.zeros((2, rows, groups), dtype=np.float32 if rows * groups > THREADED else np.float64)
+        width = 4 + 2 * groups
+        self.shared = np.zeros((rows, width), dtype=np.float32 if rows * width > HEAVY else np.float64)
+        self.rest = np.zeros((rows, 4))
 
     def add(self, other: _Sums, classes: Int[np.ndarray, " some"]) -> None:
         """Adds what another thread found for some classes."""
         for part in ("value", "variance", "kinds"):
             getattr(self, part)[..., classes] = getattr(other, part)[..., classes]
-        for part in ("influence", "own", "common", "base", "null"):
+        for part in ("base", "shared", "rest"):
             getattr(self, part)[...] += getattr(other, part)
 
 
@@ -222,7 +187,7 @@ class _Task:
 
     predictions: Predictions
     slot: Int[np.ndarray, " row"]
-    unit: Int[np.ndarray, " row"] | None
+    clusters: tuple[Clusters, Clusters] | None
     shared: Bool[np.ndarray, " class"]
 
     @property
@@ -238,95 +203,52 @@ class _Task:
     def _one(self, k: int, sums: _Sums) -> None:
         positive, known = truth(self.predictions, k)
         rows: slice | Int[np.ndarray, " some"] = slice(None) if known.all() else np.flatnonzero(known)
-        score = np.ascontiguousarray(self.predictions.score[rows, k])
-        places = _Places.of(score, positive[rows], self.slot[rows], self.groups + 1)
+        places = Places.of(self.predictions.score[rows, k], positive[rows], self.slot[rows], self.groups + 1)
         if places is None:
             return
         pos, neg = (np.concatenate([part[:-1], part.sum(axis=0)[None]]) for part in (places.pos, places.neg))
-        plain = _tables(pos, neg)
-        tables = _unbiased(plain, pos, neg)
+        tables = _unbiased(_tables(pos, neg), pos, neg)
         sums.value[:, :, k] = tables.value
         sums.kinds[:, k] = np.minimum(pos.sum(axis=1), neg.sum(axis=1))
-        hit = np.flatnonzero(positive[rows])
-        overall = np.full(len(score), self.groups)
-        whole = _looked_up(tables, places.place, hit, overall)
-        # A row of unknown group is on no group's side: its own influence is that of a side without figures, 0.
-        known_group = np.concatenate([tables.positive[:, :-1], 0 * tables.positive[:, :1]], axis=1)
-        known_rest = np.concatenate([tables.negative[:, :-1], 0 * tables.negative[:, :1]], axis=1)
-        own = _looked_up(_Tables(tables.value, known_group, known_rest), places.place, hit, self.slot[rows])
-        sums.influence[:, rows] += whole
-        sums.own[:, rows] += own
-        sums.variance[:, :, k] = self._variance(tables, pos, neg, whole, own, rows)
         if self.shared[k]:
-            sums.common[:, rows] += own
-            self._null(places, hit, rows, sums)
-
-    def _variance(
-        self,
-        tables: _Tables,
-        pos: Float[np.ndarray, "side score"],
-        neg: Float[np.ndarray, "side place"],
-        whole: Float[np.ndarray, "metric row"],
-        own: Float[np.ndarray, "metric row"],
-        rows: slice | Int[np.ndarray, " some"],
-    ) -> Float[np.ndarray, "metric side"]:
-        if self.unit is None:
-            return np.asarray((pos * tables.positive**2).sum(axis=-1) + (neg * tables.negative**2).sum(axis=-1))
-        unit, slot = self.unit[rows], self.slot[rows]
-        found = np.array(
-            [
-                [
-                    *clustered(own[metric], unit, slot, self.groups + 1)[:-1],
-                    clustered(whole[metric], unit, 0 * slot, 1)[0],
-                ]
-                for metric in range(len(NAMES))
-            ]
-        )
-        return np.where(np.isnan(tables.value), np.nan, found)
-
-    def _null(
-        self, places: _Places, hit: Int[np.ndarray, " hit"], rows: slice | Int[np.ndarray, " some"], sums: _Sums
-    ) -> None:
-        pos, neg = places.pos[:-1], places.neg[:-1]
-        many = (pos.sum(axis=1), neg.sum(axis=1))
-        pooled = [np.broadcast_to(part.sum(axis=0), part.shape) for part in (pos, neg)]
-        tables = _tables(pooled[0], pooled[1], many)
-        sums.base += np.nan_to_num(tables.value)
-        for g in range(self.groups):
-            side = np.full(len(places.place), g)
-            sums.null[:, rows, g] += _looked_up(tables, places.place, hit, side)
+            alike = _alike(places)
+            sums.base += np.nan_to_num(alike.value)
+            places.add(*_by_cell(tables, alike), rows, sums.shared)
+        else:
+            places.add(*_by_cell(tables), rows, sums.rest)
+        if self.clusters is None:
+            squares = (pos * tables.positive**2).sum(axis=-1) + (neg * tables.negative**2).sum(axis=-1)
+        else:
+            added = np.zeros((len(self.slot), 4))
+            places.add(*_by_cell(tables), rows, added)
+            whole, own = self.clusters
+            squares = np.stack([[*own.variance(added[:, 2 + i])[:-1], *whole.variance(added[:, i])] for i in (0, 1)])
+        sums.variance[:, :, k] = np.where(np.isnan(tables.value), np.nan, squares)
 
 
-def _looked_up(
-    tables: _Tables, place: Int[np.ndarray, " row"], hit: Int[np.ndarray, " hit"], side: Int[np.ndarray, " row"]
-) -> Float[np.ndarray, "metric row"]:
-    """What each row adds on its side; 0 where the side has no figure."""
-    scores, places = tables.positive.shape[-1], tables.negative.shape[-1]
-    code, hits = side * places + place, side[hit] * scores + place[hit] // 2
-    found = np.empty((len(NAMES), len(place)))
-    for metric in range(len(NAMES)):
-        np.take(np.nan_to_num(tables.negative[metric]).ravel(), code, out=found[metric])
-        found[metric, hit] = np.nan_to_num(tables.positive[metric]).ravel()[hits]
-    return found
+def _alike(places: Places) -> _Tables:
+    """Of every group, were its scores those of all groups together; a row of unknown group counts for none."""
+    pos, neg = places.pos[:-1], places.neg[:-1]
+    pooled = [np.broadcast_to(part.sum(axis=0), part.shape) for part in (pos, neg)]
+    return _tables(pooled[0], pooled[1], (pos.sum(axis=1), neg.sum(axis=1)))
 
 
-def clustered(
-    influence: Float[np.ndarray, " row"],
-    unit: Int[np.ndarray, " row"] | None,
-    slot: Int[np.ndarray, " row"],
-    slots: int,
-) -> Float[np.ndarray, " slot"]:
-    """Variance of a sum of influences in each slot, where the rows of a unit hang together.
-
-    Example:
-        >>> clustered(np.array([1.0, 1.0, 2.0]), np.array([0, 0, 1]), np.array([0, 0, 0]), 1).tolist()
-        [8.0]
-    """
-    if unit is None:
-        return np.bincount(slot, influence**2, slots)
-    pairs, place = np.unique(slot * (int(unit.max()) + 1) + unit, return_inverse=True)
-    sums = np.bincount(place.ravel(), influence, len(pairs))
-    return np.bincount(pairs // (int(unit.max()) + 1), sums**2, slots)
+def _by_cell(
+    tables: _Tables, alike: _Tables | None = None
+) -> tuple[Float[np.ndarray, "slot place column"], Float[np.ndarray, "slot score column"]]:
+    """What a row of each cell adds to `_Sums.shared` or `_Sums.rest`; 0 where there is no figure."""
+    found = []
+    for kind in ("negative", "positive"):
+        table = getattr(tables, kind)
+        _, slots, size = table.shape
+        groups = slots - 1
+        part = np.zeros((slots, size, 4 if alike is None else 4 + 2 * groups))
+        part[..., :2] = table[:, -1].T
+        part[:-1, :, 2:4] = np.moveaxis(table[:, :-1], 0, -1)  # a row of unknown group adds to no group
+        if alike is not None:
+            part[..., 4:] = getattr(alike, kind).reshape(2 * groups, size).T
+        found.append(np.nan_to_num(part, copy=False))
+    return found[0], found[1]
 
 
 def truth(predictions: Predictions, k: int) -> tuple[Bool[np.ndarray, " sample"], Bool[np.ndarray, " sample"]]:
@@ -339,7 +261,7 @@ def truth(predictions: Predictions, k: int) -> tuple[Bool[np.ndarray, " sample"]
 def ranking(
     predictions: Predictions,
     slot: Int[np.ndarray, " row"],
-    unit: Int[np.ndarray, " row"] | None,
+    clusters: tuple[Clusters, Clusters] | None,
     shared: Bool[np.ndarray, " class"],
 ) -> Ranking:
     """Places every row among the positives of every class, and reads all figures from the places.
@@ -347,11 +269,11 @@ def ranking(
     Args:
         predictions: of n rows.
         slot: the group of each row; the number of groups where it is unknown.
-        unit: of each row, from 0; None where rows are independent.
+        clusters: which rows hang together, of all and by slot; None where rows are independent.
         shared: the classes that groups are compared on.
     """
     classes, groups = len(predictions.classes), len(predictions.groups)
-    task = _Task(predictions, slot, unit, shared)
+    task = _Task(predictions, slot, clusters, shared)
     threads = min(os.cpu_count() or 1, MOST_THREADS) if predictions.score.size > THREADED else 1
     parts = [np.arange(first, classes, threads) for first in range(threads)]
     if threads == 1:
@@ -365,14 +287,15 @@ def ranking(
     valid = (~np.isnan(sums.value)).sum(axis=-1)
     per_slot = np.concatenate([valid[:, :groups], np.ones((2, 1), dtype=np.int64)], axis=1)
     several = max(int(shared.sum()), 1)
+    common, every = sums.shared[:, 2:4].T, (sums.shared[:, :4] + sums.rest).T
     return Ranking(
         value=sums.value,
         variance=sums.variance,
         kinds=sums.kinds,
-        influence=sums.influence / np.maximum(valid[:, -1:], 1),
-        own=sums.own / np.maximum(per_slot, 1)[:, slot],
-        common=sums.common / several,
+        influence=every[:2] / np.maximum(valid[:, -1:], 1),
+        own=every[2:] / np.maximum(per_slot, 1)[:, slot],
+        common=common / several,
         shared=shared,
         base=sums.base / several,
-        null=sums.null / several,
+        null=np.moveaxis(sums.shared[:, 4:].reshape(len(slot), 2, groups), 1, 0) / several,
     )

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from equiprune.metrics import calibration
+from equiprune.metrics.clusters import Clusters
 from equiprune.metrics.intervals import Ends, Z, interval, score_interval
-from equiprune.metrics.ranking import NAMES, Ranking, clustered, ranking
+from equiprune.metrics.ranking import NAMES, Ranking, ranking
 from equiprune.metrics.rates import ratio
 from equiprune.metrics.sampling import covariance, slots, unit_codes
 from equiprune.predictions import Predictions
@@ -57,23 +58,25 @@ def scored(
     """
     slot = slots(predictions)
     unit = None if predictions.unit is None else unit_codes(predictions)
-    ranks = ranking(predictions, slot, unit, shared)
+    together = Clusters(unit), Clusters(unit, slot, len(predictions.groups) + 1)
+    ranks = ranking(predictions, slot, None if unit is None else together, shared)
     found = _Found({}, {}, {})
-    reach = _ranked(found, ranks, slot, unit)
+    reach = _ranked(found, ranks, together)
     cells = calibration.cells(predictions)
-    sums = np.column_stack([cells.weight, cells.brier, calibration.excess(cells)])
+    width = 2 + calibration.BINS
+    every = np.empty((len(predictions), width + 2))
+    every[:, 0], every[:, 1], every[:, 2:width] = cells.weight, cells.brier, calibration.excess(cells)
+    sums = every[:, :width]
     members: list[Int[np.ndarray, " some"] | slice] = [np.flatnonzero(slot == g) for g in range(ranks.base.shape[1])]
     for name in SCORED[2:]:
         for part in (found.value, found.low, found.high):
             part[name] = np.full(len(members) + 1, np.nan)
     for side, rows in enumerate([*members, slice(None)]):
         _errors(found, side, sums[rows], None if unit is None else unit[rows], (draws, rng))
-    influence = _recalibrated(found, cells, slot, unit)
+    every[:, width:] = _recalibrated(found, cells, slot, together[0]).T
     compared = dict(zip(NAMES, ranks.shared_macro(), strict=True))
     pooled = np.array([found.value[name][-1] for name in SCORED[4:]])
-    return Scored(
-        found.value, found.low, found.high, compared, reach, ranks, np.column_stack([sums, influence.T]), pooled
-    )
+    return Scored(found.value, found.low, found.high, compared, reach, ranks, every, pooled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +87,19 @@ class _Found:
 
 
 def _ranked(
-    found: _Found, ranks: Ranking, slot: Int[np.ndarray, " row"], unit: Int[np.ndarray, " row"] | None
+    found: _Found, ranks: Ranking, clusters: tuple[Clusters, Clusters]
 ) -> dict[str, Ends]:
     """AUROC and average precision; returns the intervals of the groups' figures over shared classes."""
-    groups = ranks.base.shape[1]
+    whole, own = clusters
     macro, common = ranks.macro(), ranks.shared_macro()
     fewest = np.where(np.isnan(ranks.value[0]), 0, ranks.kinds).sum(axis=-1)
     few = ranks.kinds[:-1, ranks.shared].sum(axis=-1)
     reach = {}
     for metric, name in enumerate(NAMES):
-        own = clustered(ranks.own[metric], unit, slot, groups + 1)[:-1]
-        whole = clustered(ranks.influence[metric], unit, np.zeros_like(slot), 1)
-        variance = np.concatenate([own, whole])
+        variance = np.concatenate([own.variance(ranks.own[metric])[:-1], whole.variance(ranks.influence[metric])])
         found.value[name] = macro[metric]
         found.low[name], found.high[name] = rank_interval(macro[metric], variance, fewest)
-        variance = clustered(ranks.common[metric], unit, slot, groups + 1)[:-1]
+        variance = own.variance(ranks.common[metric])[:-1]
         reach[name] = rank_interval(common[metric], variance, few)
     return reach
 
@@ -147,7 +148,7 @@ def _errors(
 
 
 def _recalibrated(
-    found: _Found, cells: calibration.Cells, slot: Int[np.ndarray, " row"], unit: Int[np.ndarray, " row"] | None
+    found: _Found, cells: calibration.Cells, slot: Int[np.ndarray, " row"], whole: Clusters
 ) -> Float[np.ndarray, "coefficient row"]:
     """Calibration intercept and slope of every side; returns each row's influence on those of all rows."""
     n, names = len(slot), SCORED[4:]
@@ -158,6 +159,6 @@ def _recalibrated(
         fitted = calibration.recalibration(cells.confidence[inside], cells.right[inside])
         influence = np.stack([np.bincount(cells.row[inside], part, n) for part in fitted.influence]) * 1.0
         for name, value, rows in zip(names, fitted.value, influence, strict=True):
-            half = Z * float(np.sqrt(clustered(rows, unit, np.zeros_like(slot), 1)[0]))
+            half = Z * float(np.sqrt(whole.variance(rows)[0]))
             found.value[name][side], found.low[name][side], found.high[name][side] = value, value - half, value + half
     return influence
