@@ -30,7 +30,6 @@ from equiprune.metrics.estimates import FIGURES, GAPS, shared_classes
 from equiprune.metrics.gaps import Pairs, Policy
 from equiprune.metrics.null import null_of_counts
 from equiprune.metrics.pairedscores import score_changes, sums
-from equiprune.metrics.sampling import unit_codes
 from equiprune.metrics.tradeoff import CRITERIA, mean_f1, pareto
 from equiprune.predictions import Predictions
 from equiprune.records import known
@@ -164,7 +163,7 @@ class _Bench:
             schema=SCHEMA,
             task=p.task,
             n=len(p),
-            n_units=None if p.unit is None else int(unit_codes(p).max()) + 1,
+            n_units=None if p.unit is None else int(p.unit_code.max()) + 1,
             classes=p.classes,
             attribute=Attribute(
                 name=p.attribute, groups=p.groups, privileged=self.privileged, unknown=int((p.group < 0).sum())

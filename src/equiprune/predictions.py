@@ -132,6 +132,16 @@ class Predictions:
             return np.asarray(self.score[:, 1] >= self.threshold[1], dtype=np.int64)
         return np.asarray(self.score.argmax(axis=1), dtype=np.int64)
 
+    @cached_property
+    def unit_code(self) -> Int[np.ndarray, " sample"]:
+        """A number from 0 for the unit of each row; a blank id, or no ids at all, is a unit of its own."""
+        if self.unit is None:
+            return np.arange(len(self))
+        names, code = np.unique(self.unit, return_inverse=True)
+        blank = self.unit == ""
+        code = np.where(blank, len(names) + np.cumsum(blank), code.ravel())
+        return np.unique(code, return_inverse=True)[1].ravel().astype(np.int64)
+
     def called_at(self, threshold: float | Values) -> Predictions:
         """The same scores, called at other thresholds: one for each finding or class.
 

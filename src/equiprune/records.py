@@ -31,7 +31,6 @@ from equiprune.metrics.notices import notices
 from equiprune.metrics.null import Null
 from equiprune.metrics.performance import present
 from equiprune.metrics.ranking import NAMES as RANKED
-from equiprune.metrics.sampling import unit_codes
 from equiprune.metrics.scored import Scored
 from equiprune.predictions import Predictions
 
@@ -327,4 +326,4 @@ class Sheet:
 
 
 def _units(predictions: Predictions, rows: Bool[np.ndarray, " sample"]) -> int | None:
-    return None if predictions.unit is None else len(np.unique(unit_codes(predictions)[rows]))
+    return None if predictions.unit is None else int(np.count_nonzero(np.bincount(predictions.unit_code[rows])))

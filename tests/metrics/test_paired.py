@@ -26,7 +26,7 @@ from equiprune.metrics.paired import (
 )
 from equiprune.metrics.pairedscores import score_changes, sums
 from equiprune.metrics.ranking import auroc
-from equiprune.metrics.sampling import counts_of, sides, slots, unit_codes, unit_strata
+from equiprune.metrics.sampling import counts_of, sides, slots, unit_strata
 from equiprune.metrics.tradeoff import CRITERIA
 from equiprune.predictions import Predictions
 
@@ -72,7 +72,7 @@ def changed(
 
 def slow_rows(p: Predictions, rng: np.random.Generator) -> np.ndarray:
     """One resample of the rows, unit by unit within groups."""
-    unit = unit_codes(p)
+    unit = p.unit_code
     stratum = unit_strata(slots(p), unit, len(p.groups) + 1)
     rows = []
     for s in np.unique(stratum):
@@ -83,7 +83,7 @@ def slow_rows(p: Predictions, rng: np.random.Generator) -> np.ndarray:
 
 def slow_exchange(pair: tuple[Predictions, Predictions], rng: np.random.Generator) -> tuple[Predictions, Predictions]:
     """The two models' scores, exchanged unit by unit."""
-    unit = unit_codes(pair[0])
+    unit = pair[0].unit_code
     coin = (rng.random(unit.max() + 1) < 0.5)[unit][:, None]
     scores = np.where(coin, pair[1].score, pair[0].score), np.where(coin, pair[0].score, pair[1].score)
     p = pair[0]

@@ -11,7 +11,7 @@ from equiprune.metrics.gaps import Policy
 from equiprune.metrics.null import majority, null_of_counts, null_of_scores
 from equiprune.metrics.permutation import permuted_cells, shares
 from equiprune.metrics.ranking import ranking
-from equiprune.metrics.sampling import chunks, count_atoms, counts_of, effective, resample, sides, unit_codes
+from equiprune.metrics.sampling import chunks, count_atoms, counts_of, effective, resample, sides
 from equiprune.metrics.scored import Scored, scored
 from equiprune.predictions import Predictions
 
@@ -51,7 +51,7 @@ def drawn_scores(p: Predictions, draws: int) -> null.Null:
 def test_the_bootstrap_has_the_law_of_a_loop_over_resampled_rows(units: int, multilabel: bool) -> None:
     p = simulated(units=units, multilabel=multilabel)
     rng = np.random.default_rng(1)
-    code = unit_codes(p)
+    code = p.unit_code
     members = [np.flatnonzero(code == u) for u in range(code.max() + 1)]
     strata = [np.unique(code[p.group == g]) for g in range(2)]
     slow = []
@@ -147,7 +147,7 @@ def slow_gaps(p: Predictions) -> dict[str, float]:
 @pytest.mark.parametrize(("units", "multilabel"), [(0, False), (90, False), (0, True)])
 def test_the_floor_of_scores_has_the_law_of_a_loop(units: int, multilabel: bool) -> None:
     p = simulated(300, units=units, multilabel=multilabel)
-    code = unit_codes(p)
+    code = p.unit_code
     # With several findings a row there is one stratum a pattern of findings: here the first that is present.
     label = p.label if not multilabel else np.nan_to_num(p.label).argmax(axis=1)
     group, stratum = majority(p.group, code), majority(label, code)
@@ -174,7 +174,7 @@ def test_the_normal_law_is_that_of_permutation(monkeypatch: pytest.MonkeyPatch) 
 def test_the_floor_by_unit_has_the_law_of_a_loop() -> None:
     p = simulated(150, units=45)
     found = null_of_counts(p, PAIR, Policy(), 1500, np.random.default_rng(0))
-    code = unit_codes(p)
+    code = p.unit_code
     group, stratum = majority(p.group, code), majority(p.label, code)
     rng = np.random.default_rng(1)
     loop = np.array(
@@ -224,7 +224,7 @@ def test_components_under_chance_have_the_spread_of_their_draws() -> None:
 def test_the_effective_number_of_rows() -> None:
     p = simulated(120, units=30)
     found = effective(p, sides(count(p)))
-    code = unit_codes(p)
+    code = p.unit_code
     of, called = p.label == 1, p.predicted == 1
     many = {"positive": of, "negative": ~of, "called": called, "union": of | called, "known": of | ~of}
     for name, chosen in many.items():
@@ -234,7 +234,7 @@ def test_the_effective_number_of_rows() -> None:
     alone = Predictions(p.label, p.score, p.group, p.classes, p.groups, unit=np.arange(120).astype(str))
     assert effective(alone, sides(count(alone)))["negative"] == pytest.approx(sides(count(p)).negative)
     several = simulated(120, units=30, multilabel=True)
-    sizes = np.bincount(unit_codes(several)[(several.label[:, 2] == 0) & (several.group == 1)])
+    sizes = np.bincount(several.unit_code[(several.label[:, 2] == 0) & (several.group == 1)])
     findings = effective(several, sides(count(several)))
     assert findings["negative"][1, 2] == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum())
 
@@ -251,7 +251,7 @@ def test_shares_of_an_empty_group_are_zero() -> None:
 
 def test_blank_ids_are_units_of_their_own() -> None:
     p = Predictions([0, 1, 0, 1], [[1, 0]] * 4, [0, 0, 1, 1], ["a", "b"], ["f", "m"], unit=["", "x", "x", ""])
-    codes = unit_codes(p)
+    codes = p.unit_code
     assert codes[1] == codes[2]
     assert len(set(codes.tolist())) == 3
 

@@ -114,7 +114,7 @@ def test_the_search_by_leading_bits_finds_the_places_of_a_plain_search(
 ) -> None:
     monkeypatch.setattr(places, "BUCKETS", buckets)
     rng = np.random.default_rng(0)
-    parts = [rng.random(4000) ** 4, rng.random(4000).round(2), [0.0, 1.0, 1e-30]]
+    parts = [rng.random(4000) ** 4, rng.random(4000).round(2), np.array([0.0, 1.0, 1e-30])]
     score: np.ndarray = np.concatenate(parts).astype(dtype)
     for many in (1, 2, 200, len(score)):
         steps = np.unique(score[rng.integers(len(score), size=many)])

@@ -9,7 +9,6 @@ from jaxtyping import Bool
 
 from equiprune.attribute import look_alikes, looks_missing
 from equiprune.metrics.counts import Counts
-from equiprune.metrics.sampling import unit_codes
 from equiprune.predictions import Predictions
 
 FEW = 10
@@ -100,7 +99,7 @@ def _rows(predictions: Predictions) -> Iterator[str]:
         yield "no unit ids: rows count as independent; several images of one patient make the intervals too narrow"
     else:
         known = predictions.group >= 0
-        code = unit_codes(predictions)[known]
+        code = predictions.unit_code[known]
         pairs = np.unique(np.stack([code, predictions.group[known]]), axis=1)
         across = int((np.bincount(pairs[0]) > 1).sum()) if len(code) else 0
         if across:

@@ -14,7 +14,7 @@ from equiprune.metrics.counts import Counts, confusion, count
 from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
 from equiprune.metrics.permutation import permuted_cells, permuted_findings, permuted_groups, permuted_units
 from equiprune.metrics.rates import ratio
-from equiprune.metrics.sampling import affordable, by_unit, contributions, unit_codes
+from equiprune.metrics.sampling import affordable, by_unit, contributions
 from equiprune.metrics.scored import SCORED, Scored
 from equiprune.predictions import Predictions
 
@@ -183,8 +183,8 @@ def _many_findings(known: Predictions, draws: int, rng: np.random.Generator) -> 
 def blocks(known: Predictions) -> Int[np.ndarray, " sample"]:
     """What is permuted as one: the rows of a unit in one group. A unit with rows in two groups is two blocks."""
     if known.unit is None:
-        return unit_codes(known)
-    return np.unique(unit_codes(known) * len(known.groups) + known.group, return_inverse=True)[1].ravel()
+        return known.unit_code
+    return np.unique(known.unit_code * len(known.groups) + known.group, return_inverse=True)[1].ravel()
 
 
 def majority(code: Int[np.ndarray, " sample"], unit: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " unit"]:

@@ -1,8 +1,8 @@
 """Where every row stands among the scores of a class's positives: all that AUROC and average precision look at.
 
 With q distinct scores of positives there are 2 q + 1 places: 2 j below the j-th of them, 2 j + 1 equal to it. A
-negative is in one of these, a positive at one of the q scores. So a row is in one of a few thousand *cells*, of its
-slot (its group): the figures follow from how many rows are in each cell, and what a row adds is the same in all its cell.
+negative is in one of these, a positive at one of the q scores. So a row of a slot (a group) is in one of a few thousand
+*cells*: the figures follow from how many rows are in each, and every row of a cell adds the same to them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Places:
             into: where it is added.
         """
         width = into.shape[1]
-        table = np.concatenate([negative.reshape(-1, width), positive.reshape(-1, width)]).astype(into.dtype, copy=False)
+        table = np.concatenate([negative.reshape(-1, width), positive.reshape(-1, width)]).astype(
+            into.dtype, copy=False
+        )
         step = max(1, BLOCK // width)
         for start in range(0, len(self.cell), step):
             inside = slice(start, start + step)
@@ -94,8 +96,8 @@ def place(steps: Float[np.ndarray, " score"], score: Float[np.ndarray, " row"]) 
         >>> place(np.array([0.25, 0.5]), np.array([0.125, 0.25, 0.375, 0.5, 0.75])).tolist()
         [0, 1, 2, 3, 4]
     """
-    kind = np.int32 if score.dtype == np.float32 else np.int64
-    marks, bits = steps.view(kind), score.view(kind)
+    as_integers = "i4" if score.dtype == np.float32 else "i8"
+    marks, bits = (np.asarray(part.view(as_integers)) for part in (steps, score))
     reach = int(marks[-1]) - int(marks[0])
     shift = max(0, reach.bit_length() - min(BUCKETS, max(2, len(score) // 2)).bit_length() + 1)
     first = marks[0] >> shift

@@ -50,17 +50,6 @@ class Atoms:
         return len(self.copies)
 
 
-def unit_codes(predictions: Predictions) -> Int[np.ndarray, " sample"]:
-    """A number from 0 for the unit of each row; a blank id, or no ids at all, is a unit of its own."""
-    n = len(predictions)
-    if predictions.unit is None:
-        return np.arange(n)
-    names, code = np.unique(predictions.unit, return_inverse=True)
-    blank = predictions.unit == ""
-    code = np.where(blank, len(names) + np.cumsum(blank), code.ravel())
-    return np.unique(code, return_inverse=True)[1].ravel().astype(np.int64)
-
-
 def slots(predictions: Predictions) -> Int[np.ndarray, " sample"]:
     """The group of each row, with one last slot for the unknown."""
     return np.where(predictions.group < 0, len(predictions.groups), predictions.group)
@@ -133,7 +122,7 @@ def row_atoms(rows: sparse.csr_array, predictions: Predictions) -> Atoms:
     slot = slots(predictions)
     if predictions.unit is None:
         return Atoms(rows, np.ones(len(slot), dtype=np.int64), slot)
-    unit = unit_codes(predictions)
+    unit = predictions.unit_code
     stratum = unit_strata(slot, unit, len(predictions.groups) + 1)
     return Atoms(by_unit(rows, unit), np.ones(len(stratum), dtype=np.int64), stratum)
 
@@ -205,7 +194,7 @@ def effective(predictions: Predictions, counts: Counts) -> dict[str, Float[np.nd
     exact = {name: total.astype(np.float64) for name, total in totals.items()}
     if predictions.unit is None:
         return exact
-    unit, slot, many = unit_codes(predictions), slots(predictions), len(predictions.groups) + 1
+    unit, slot, many = predictions.unit_code, slots(predictions), len(predictions.groups) + 1
     each = _unit_squares(predictions, unit, slot, many)
     whole = _unit_squares(predictions, unit, np.zeros_like(slot), 1)
     squares = {name: np.concatenate([each[name][:-1], whole[name]]) for name in exact}

@@ -12,7 +12,7 @@ from equiprune.metrics.clusters import Clusters
 from equiprune.metrics.intervals import Ends, Z, interval, score_interval
 from equiprune.metrics.ranking import NAMES, Ranking, ranking
 from equiprune.metrics.rates import ratio
-from equiprune.metrics.sampling import covariance, slots, unit_codes
+from equiprune.metrics.sampling import covariance, slots
 from equiprune.predictions import Predictions
 
 Figures = dict[str, Float[np.ndarray, " side"]]
@@ -57,7 +57,7 @@ def scored(
         rng: where randomness comes from.
     """
     slot = slots(predictions)
-    unit = None if predictions.unit is None else unit_codes(predictions)
+    unit = None if predictions.unit is None else predictions.unit_code
     together = Clusters(unit), Clusters(unit, slot, len(predictions.groups) + 1)
     ranks = ranking(predictions, slot, None if unit is None else together, shared)
     found = _Found({}, {}, {})
@@ -86,9 +86,7 @@ class _Found:
     high: Figures
 
 
-def _ranked(
-    found: _Found, ranks: Ranking, clusters: tuple[Clusters, Clusters]
-) -> dict[str, Ends]:
+def _ranked(found: _Found, ranks: Ranking, clusters: tuple[Clusters, Clusters]) -> dict[str, Ends]:
     """AUROC and average precision; returns the intervals of the groups' figures over shared classes."""
     whole, own = clusters
     macro, common = ranks.macro(), ranks.shared_macro()
