@@ -85,3 +85,16 @@ def test_influence_is_the_effect_of_leaving_a_cell_out() -> None:
 )
 def test_what_cannot_be_fitted_is_undefined(confidence: list[float], right: list[float]) -> None:
     assert np.isnan(calibration.recalibration(np.array(confidence), np.array(right)).value).all()
+
+
+def test_many_sets_are_fitted_as_each_alone() -> None:
+    confidence, right = simulated(60, sharp=0.7, shift=0.2)
+    inside = np.random.default_rng(3).random((40, 60)) < 0.3
+    inside[0], inside[1] = False, right == 1
+    found = calibration.recalibrations(confidence, right, inside)
+    assert np.isnan(found[:, :2]).all()
+    assert not np.isnan(found[:, 2:]).all()
+    for i, rows in enumerate(inside):
+        alone = calibration.recalibration(confidence[rows], right[rows]).value
+        if not np.isnan(alone).any():
+            assert found[:, i] == pytest.approx(alone, abs=1e-9)

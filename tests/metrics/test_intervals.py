@@ -59,6 +59,9 @@ def test_what_hangs_together_is_wider() -> None:
     apart, together = (tuple(map(float, intervals.mean_of_proportions(p, n, weight, np.array(r)))) for r in (1.0, 5.0))
     assert together == pytest.approx(tuple(map(float, wilson(np.array(14), np.array(20)))))  # all alike: as one class
     assert together[0] < apart[0] < apart[1] < together[1]
+    wide = [float(end) for end in intervals.mean_of_proportions(p, n, weight, np.array(1.0), np.array(0.01))]
+    assert wide[1] - wide[0] == pytest.approx(2 * 1.96 * 0.1, rel=0.15)  # as wide as the bootstrap says
+    assert intervals.mean_of_proportions(p, n, weight, np.array(1.0), np.array(1e-6)) == pytest.approx(apart)
 
 
 def test_f1_is_a_curve_of_the_share_of_hits() -> None:
@@ -66,7 +69,7 @@ def test_f1_is_a_curve_of_the_share_of_hits() -> None:
     tp, union = 4 * jaccard, 4
     assert intervals.as_f1(jaccard) == pytest.approx(2 * tp / (tp + union))
     low, high = intervals.mean_of_proportions(
-        np.array([0.5]), np.array([10.0]), np.ones(1), np.array(1.0), intervals.as_f1
+        np.array([0.5]), np.array([10.0]), np.ones(1), np.array(1.0), shape=intervals.as_f1
     )
     expected = [float(intervals.as_f1(end)) for end in wilson(np.array(5), np.array(10))]
     assert [float(low), float(high)] == pytest.approx(expected)

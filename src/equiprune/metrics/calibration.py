@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import expit
 
 from equiprune.metrics.rates import ratio
@@ -118,41 +118,79 @@ def recalibration(confidence: Float[np.ndarray, " cell"], right: Float[np.ndarra
         >>> np.round(np.abs(found.value), 6).tolist()
         [0.0, 1.0]
     """
+    logit = _logit(confidence)
+    influence = np.zeros((2, len(logit)))
+    every = np.ones((1, len(logit)), dtype=bool)
+    fits = [_fitted(logit, right, every, slope=slope)[0] for slope in (False, True)]
+    value = np.array([fits[0][0], fits[1][1]])
+    if np.isnan(value).any():
+        return Recalibration(np.full(2, np.nan), influence)
+    x = np.stack([np.ones(len(logit)), logit])
+    for i, (a, b) in enumerate(fits):
+        free = slice(0, i + 1)
+        mean = expit(a + b * logit)
+        bend = (x[free] * (mean * (1 - mean))) @ x[free].T
+        influence[i] = np.linalg.solve(bend, x[free])[i] * (right - mean)
+    return Recalibration(value, influence)
+
+
+def recalibrations(
+    confidence: Float[np.ndarray, " cell"], right: Float[np.ndarray, " cell"], inside: Bool[np.ndarray, "draw cell"]
+) -> Float[np.ndarray, "coefficient draw"]:
+    """Calibration intercept and slope of many sets of cells at once; nan where not estimable.
+
+    Args:
+        confidence: of every cell.
+        right: whether it came true.
+        inside: which cells each set has.
+
+    Example:
+        >>> confidence, right = np.array([0.5, 0.5, 0.5, 0.5]), np.array([1.0, 0.0, 1.0, 1.0])
+        >>> inside = np.array([[True, True, False, False], [True, False, True, False]])
+        >>> recalibrations(confidence, right, inside)[0].tolist()  # the second set is right throughout
+        [0.0, nan]
+    """
+    logit = _logit(confidence)
+    fits = [_fitted(logit, right, inside, slope=slope) for slope in (False, True)]
+    return np.stack([fits[0][:, 0], fits[1][:, 1]])
+
+
+def _logit(confidence: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
     held = np.clip(confidence, _EDGE, 1 - _EDGE)
-    logit = np.log(held / (1 - held))
-    undefined = Recalibration(np.full(2, np.nan), np.zeros((2, len(logit))))
-    if not len(right) or right.min() == right.max():
-        return undefined
-    alone = _fitted(logit, right, np.array([0.0, 1.0]), slope=False)
-    both = _fitted(logit, right, np.array([0.0, 1.0]), slope=True)
-    if alone is None or both is None:
-        return undefined
-    return Recalibration(np.array([alone[0][0], both[0][1]]), np.stack([alone[1][0], both[1][1]]))
+    return np.asarray(np.log(held / (1 - held)))
 
 
 def _fitted(
     logit: Float[np.ndarray, " cell"],
     right: Float[np.ndarray, " cell"],
-    start: Float[np.ndarray, " coefficient"],
+    inside: Bool[np.ndarray, "draw cell"],
     *,
     slope: bool,
-) -> tuple[Float[np.ndarray, " coefficient"], Float[np.ndarray, "coefficient cell"]] | None:
-    """Coefficients and influences; None where the likelihood has no maximum."""
-    x = np.stack([np.ones(len(logit)), logit])
-    beta = start.copy()
-    free = slice(0, 2 if slope else 1)
+) -> Float[np.ndarray, "draw coefficient"]:
+    """Intercept and slope (held at 1, or free) of every set; nan where the likelihood has no maximum."""
+    result = np.full((len(inside), 2), np.nan)
+    hits = inside @ right
+    at = np.flatnonzero((hits > 0) & (hits < inside.sum(axis=1)))
+    beta = np.tile([0.0, 1.0], (len(at), 1))
     for _ in range(_STEPS):
-        mean = expit(beta[0] + beta[1] * logit)
+        mean = np.where(inside[at], expit(beta[:, :1] + beta[:, 1:] * logit), 0.0)
         spread = mean * (1 - mean)
-        bend = (x[free] * spread) @ x[free].T
-        if not np.isfinite(bend).all() or np.linalg.cond(bend) > 1 / np.finfo(np.float64).eps:
-            return None
-        move = np.linalg.solve(bend, x[free] @ (right - mean))
-        beta[free] += move
-        if np.abs(beta).max() > _STEEPEST:
-            return None
-        if np.abs(move).max() < 1e-7:  # steps shrink quadratically: the next would be 1e-14
-            influence = np.zeros((2, len(logit)))
-            influence[free] = np.linalg.solve(bend, x[free] * (right - mean))
-            return beta, influence
-    return None
+        bend, pull = spread.sum(axis=1), hits[at] - mean.sum(axis=1)
+        if slope:
+            cross, square = spread @ logit, spread @ logit**2
+            tilt = inside[at] @ (right * logit) - mean @ logit
+            room = bend * square - cross**2
+            move = np.stack([square * pull - cross * tilt, bend * tilt - cross * pull], axis=1)
+            known = room > np.finfo(np.float64).eps * bend * square
+        else:
+            room, move, known = bend, np.stack([pull, 0 * pull], axis=1), bend > 0
+        move = move / np.where(known, room, np.nan)[:, None]
+        beta = beta + move
+        known &= np.abs(beta).max(axis=1) <= _STEEPEST
+        done = known & (np.abs(move).max(axis=1) < 1e-7)  # steps shrink quadratically: the next would be 1e-14
+        result[at[done]] = beta[done]
+        going = known & ~done
+        at, beta = at[going], beta[going]
+        if not len(at):
+            break
+    return result

@@ -61,7 +61,7 @@ class Counted:
         macro: for the means over classes, how errors of different classes hang together, by side.
         gap: the same for the gaps of counts, by pair.
         shift: bias of macro F1, by side: the mean of a ratio is not the ratio of the means.
-        spread: variance of accuracy, by side.
+        spread: the variance of each of these means, and of accuracy, by side.
     """
 
     counts: Counts
@@ -70,7 +70,7 @@ class Counted:
     macro: dict[str, Float[np.ndarray, " side"]]
     gap: dict[str, Float[np.ndarray, " pair"]]
     shift: Float[np.ndarray, " side"]
-    spread: Float[np.ndarray, " side"]
+    spread: dict[str, Float[np.ndarray, " side"]]
     replicates: int
 
 
@@ -145,7 +145,7 @@ def counted(predictions: Predictions, among: Pairs, policy: Policy, draws: int, 
         macro={name: part.ratio() for name, part in macro.items()},
         gap={name: part.ratio() for name, part in together.items()},
         shift=macro["f1"].shift(),
-        spread=macro["accuracy"].variance(),
+        spread={name: part.variance() for name, part in macro.items()},
         replicates=made,
     )
 
@@ -173,7 +173,7 @@ def figures(found: Counted, scores: Scored, *, multilabel: bool) -> dict[str, Fi
     }
     for name, (p, n, weight, shape) in macro.items():
         value = performance.FROM_COUNTS[name](counts, multilabel=multilabel)
-        ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], shape)
+        ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], found.spread[name], shape)
         if name == "f1":
             ends = np.clip(ends[0] - found.shift, 0, 1), np.clip(ends[1] - found.shift, 0, 1)
         result[name] = _holding(value, ends)
@@ -216,7 +216,7 @@ def _accuracy(found: Counted, *, multilabel: bool) -> Figure:
     if multilabel:  # cells of one row hang together: between one vote a row and one a cell, as the bootstrap says
         near = np.clip(value, 0.01, 0.99)
         cells = (found.counts.positive + found.counts.negative).sum(axis=-1).astype(np.float64)
-        rows = np.clip(np.nan_to_num(ratio(near * (1 - near), found.spread)), rows, np.maximum(cells, rows))
+        rows = np.clip(np.nan_to_num(ratio(near * (1 - near), found.spread["accuracy"])), rows, np.maximum(cells, rows))
     return _holding(value, intervals.score_interval(value, rows))
 
 

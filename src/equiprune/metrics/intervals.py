@@ -102,6 +102,7 @@ def mean_of_proportions(
     n: Float[np.ndarray, "*axes class"],
     weight: Float[np.ndarray, "*axes class"],
     together: Float[np.ndarray, "*axes"],
+    spread: Float[np.ndarray, "*axes"] | float = 0.0,
     shape: Callable[[Float[np.ndarray, ...]], Float[np.ndarray, ...]] | None = None,
 ) -> Ends:
     """Interval of Σ weight x shape(p) over classes: each class's Wilson interval at the z of `shared_out`.
@@ -111,6 +112,8 @@ def mean_of_proportions(
         n: independent observations behind each.
         weight: sums to 1; 0 where a class is left out.
         together: see `shared_out`.
+        spread: variance of the sum in the bootstrap: what the variances of the proportions are taken to add up to at
+            least, since they leave out how classes present and denominators vary.
         shape: a rising function, such as `as_f1`; None leaves proportions as they are.
     """
     curve = shape or np.asarray
@@ -118,7 +121,9 @@ def mean_of_proportions(
     if shape is not None:
         near = (np.nan_to_num(p) * np.nan_to_num(n) + 0.5) / (np.nan_to_num(n) + 1)
         variance = variance * (2 / (1 + near) ** 2) ** 2
-    z = shared_out(variance, weight, together)
+    apart = np.asarray(np.where(weight > 0, weight**2 * np.nan_to_num(variance), 0.0).sum(axis=-1))
+    least = ratio(np.broadcast_to(spread, apart.shape), apart)
+    z = shared_out(variance, weight, np.asarray(np.fmax(together, least)))
     low, high = score_interval(p, n, z)
     used = weight > 0
     ends = [np.where(used, weight * np.nan_to_num(curve(end)), 0.0).sum(axis=-1) for end in (low, high)]

@@ -24,6 +24,9 @@ DEALT = 100_000
 EXACT = 10_000_000
 """Permutations x units up to which the attribute is really permuted for figures of scores."""
 
+REFITTED = 500_000
+"""Permutations x rows up to which calibration is fitted anew in each."""
+
 
 @dataclass(eq=False)
 class Null:
@@ -250,11 +253,34 @@ def null_of_scores(
         "auroc": found.ranks.base[0] + sums[..., shared],
         "average_precision": found.ranks.base[1] + sums[..., shared + 1],
     }
+    if known.task == "multiclass" and draws * len(known) <= REFITTED:
+        figures |= _refitted(known, unit, group, stratum, draws, rng)
     nothing = not found.ranks.shared.any()
     for name in SCORED:
-        value = figures[name] if not (nothing and name in found.compared) else np.full(sums.shape[:2], np.nan)
+        value = figures[name] if not (nothing and name in found.compared) else np.full_like(figures["ece"], np.nan)
         _keep(result, name, gaps.differences(value[..., None], among)[..., 0])
     return result
+
+
+def _refitted(
+    known: Predictions,
+    unit: Int[np.ndarray, " row"],
+    group: Int[np.ndarray, " unit"],
+    stratum: Int[np.ndarray, " unit"],
+    draws: int,
+    rng: np.random.Generator,
+) -> dict[str, Float[np.ndarray, "draw group"]]:
+    """Calibration intercept and slope fitted anew in every permuted group: few rows are too few for a first order."""
+    cells = calibration.cells(known)
+    fits = [
+        [
+            calibration.recalibrations(cells.confidence, cells.right, drawn[:, unit] == g)
+            for g in range(len(known.groups))
+        ]
+        for drawn in permuted_groups(group, stratum, draws, rng)
+    ]
+    both = np.concatenate([np.stack(part, axis=-1) for part in fits], axis=1)
+    return {"calibration_intercept": both[0], "calibration_slope": both[1]}
 
 
 def _freed(
