@@ -49,7 +49,9 @@ class GapChange(BaseModel):
     change: float | None = Field(description="value - baseline; below 0 the gap is smaller.")
     low: float | None = Field(description="Lower end of the change's 95 % interval.")
     high: float | None = Field(description="Upper end of the change's 95 % interval.")
-    p_value: float | None = Field(description="Paired randomisation test, two-sided, mid-p; for this gap alone.")
+    p_value: float | None = Field(
+        description="The larger p of a paired randomisation test (mid-p) and of a bootstrap test; for this gap alone."
+    )
     p_holm: float | None = Field(description="Adjusted over the models compared (Holm), not over the gaps.")
     baseline_pair: tuple[str, str] | None = Field(description="The two groups that differ most in the baseline.")
     pair: tuple[str, str] | None = Field(description="The two groups that differ most in this model.")

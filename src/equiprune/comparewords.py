@@ -80,14 +80,8 @@ class Judged:
 
 
 def direction(change: Change | GapChange) -> int:
-    """-1 for a fall and 1 for a rise that chance does not explain (adjusted over the models); else 0.
-
-    Both the test and the interval have to say so. The test alone asks whether the models are alike: where another
-    group is served worse by as much, they are not, and the gap is the same all the same.
-    """
+    """-1 for a fall and 1 for a rise that chance does not explain (adjusted over the models); else 0."""
     if change.change is None or change.p_holm is None or change.p_holm >= LEVEL:
-        return 0
-    if change.low is not None and change.high is not None and change.low <= 0 <= change.high:
         return 0
     return (change.change > 0) - (change.change < 0)
 

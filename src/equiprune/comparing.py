@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 from equiprune import pairing, records
-from equiprune.audit import MIN_SUPPORT, check_groups, check_options, infer_privileged
-from equiprune.auditfile import Attribute, Estimate
+from equiprune.audit import MIN_SUPPORT, Audit, audit, check_groups, check_options, infer_privileged
+from equiprune.auditfile import Attribute, Estimate, Gap
 from equiprune.comparefile import (
     SCHEMA,
     BaselineGap,
@@ -28,7 +29,6 @@ from equiprune.metrics import gaps, paired, testing
 from equiprune.metrics.counts import count
 from equiprune.metrics.estimates import FIGURES, GAPS, shared_classes
 from equiprune.metrics.gaps import Pairs, Policy
-from equiprune.metrics.null import null_of_counts
 from equiprune.metrics.pairedscores import score_changes, sums
 from equiprune.metrics.tradeoff import CRITERIA, mean_f1, pareto
 from equiprune.predictions import Predictions
@@ -144,6 +144,22 @@ class _Bench:
     def baseline(self) -> Predictions:
         return self.models[self.name]
 
+    @cached_property
+    def audits(self) -> dict[str, Audit]:
+        """Of each model alone."""
+        return {
+            model: audit(
+                predictions,
+                privileged=self.privileged,
+                replicates=self.replicates,
+                seed=self.seed,
+                eodd=self.rules.eodd,
+                zero_support=self.rules.zero_support,
+                min_support=self.rules.min_support,
+            )
+            for model, predictions in self.models.items()
+        }
+
     @property
     def others(self) -> list[str]:
         return [model for model in self.models if model != self.name]
@@ -157,7 +173,7 @@ class _Bench:
         p = self.baseline
         found = self._found()
         told = self._told(found)
-        chance = self._chance(found)
+        chance = self._chance()
         comparisons = {model: self._model(model, told[model], fates) for model, (_, fates) in found.items()}
         return Comparison(
             schema=SCHEMA,
@@ -195,14 +211,27 @@ class _Bench:
         shared = shared_classes(count(self.baseline).take(slice(-1)), self.among)
         first = sums(self.baseline, shared)
         result = {}
+        reach = {model: reach_of(audited) for model, audited in self.audits.items()}
         for model in self.others:
-            other = self.models[model]
+            other, reaches = self.models[model], (reach[self.name], reach[model])
             by_counts, by_scores = (np.random.default_rng(one) for one in np.random.SeedSequence(self.seed).spawn(2))
             changed, fates = paired.count_changes(
-                self.baseline, other, self.among, self.policy, self.replicates, by_counts
+                self.baseline,
+                other,
+                reaches,
+                self.among,
+                self.policy,
+                self.replicates,
+                by_counts,
             )
             scored = score_changes(
-                self.baseline, (first, sums(other, shared)), self.among, self.policy, self.replicates, by_scores
+                self.baseline,
+                (first, sums(other, shared)),
+                reaches,
+                self.among,
+                self.policy,
+                self.replicates,
+                by_scores,
             )
             result[model] = changed.joined(scored), fates
         return result
@@ -244,19 +273,10 @@ class _Bench:
             },
         )
 
-    def _chance(self, found: Found) -> dict[str, BaselineGap]:
-        """Whether chance explains the baseline's gaps, from the permutations that its audit makes."""
-        p = self.baseline
-        with_group = p.take(np.flatnonzero(p.group >= 0))
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed).spawn(4)[2])  # as audit does
-        null = null_of_counts(with_group, self.among, self.policy, self.replicates, rng)
-        changed, _ = next(iter(found.values()))
-        result = {}
-        for name in GAPS:
-            value = float(changed.gaps[name].before)
-            p_value = testing.chance(value, null.worst[name])[2] if name in null.worst else np.nan
-            result[name] = BaselineGap(value=known(value), p_value=known(p_value))
-        return result
+    def _chance(self) -> dict[str, BaselineGap]:
+        """Whether chance explains the baseline's gaps, as its audit says."""
+        gaps = self.audits[self.name].gaps
+        return {name: BaselineGap(value=gaps[name].value, p_value=gaps[name].p_value) for name in GAPS}
 
     def _pareto(self, found: Found) -> tuple[ParetoPoint, ...]:
         """Every model's F1 as FATE takes it, and its gaps."""
@@ -285,6 +305,16 @@ class _Bench:
             return None
         first, second = self.among[int(np.nanargmax(by_pair))]
         return self.baseline.groups[first], self.baseline.groups[second]
+
+
+def reach_of(found: Audit) -> paired.Reach:
+    """The ends of a model's intervals."""
+    ece = [*(one.ece for one in found.by_group.values()), found.overall["ece"]]
+
+    def ends(one: Estimate | Gap) -> tuple[float, float]:
+        return (np.nan, np.nan) if one.low is None or one.high is None else (one.low, one.high)
+
+    return paired.Reach({name: ends(gap) for name, gap in found.gaps.items()}, np.array([ends(one) for one in ece]))
 
 
 def _holm(p: Sequence[Float[np.ndarray, "*axes"]]) -> Float[np.ndarray, "*axes"]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from equiprune.audit import audit
+from equiprune.comparing import reach_of
 from equiprune.metrics import calibration, gaps, pairedscores
 from equiprune.metrics.counts import count
 from equiprune.metrics.estimates import shared_classes
@@ -65,9 +66,12 @@ def changed(
 ) -> tuple[Changes, Fates]:
     shared = shared_classes(count(pair[0]).take(slice(-1)))
     rng = np.random.default_rng(seed)
-    found, fates = count_changes(*pair, PAIR, policy, draws, rng)
+    first, second = (
+        reach_of(audit(p, replicates=20, eodd=policy.eodd, zero_support=policy.zero_support)) for p in pair
+    )
+    found, fates = count_changes(*pair, (first, second), PAIR, policy, draws, rng)
     models = sums(pair[0], shared), sums(pair[1], shared)
-    return found.joined(score_changes(pair[0], models, PAIR, policy, draws, rng)), fates
+    return found.joined(score_changes(pair[0], models, (first, second), PAIR, policy, draws, rng)), fates
 
 
 def slow_rows(p: Predictions, rng: np.random.Generator) -> np.ndarray:
@@ -121,11 +125,15 @@ def _named(fast: Callable[..., object], pair: tuple[Predictions, Predictions]) -
 
     found = drawn((read(a), read(b)) for a, b in fast(atoms, 2000, np.random.default_rng(1)))  # type: ignore[attr-defined,misc]
     return {
-        "f1": found.sided["f1"][:, -1],
-        "accuracy of m": found.sided["accuracy"][:, 1],
-        "gap eopp1": found.gaps["eopp1"],
-        "gap f1": found.gaps["f1"],
+        "f1": step(found.sided["f1"][:, -1]),
+        "accuracy of m": step(found.sided["accuracy"][:, 1]),
+        "gap eopp1": step(found.gaps["eopp1"]),
+        "gap f1": step(found.gaps["f1"]),
     }
+
+
+def step(draws: np.ndarray) -> np.ndarray:
+    return np.asarray(draws[:, 1] - draws[:, 0])
 
 
 def _difference(first: Predictions, second: Predictions) -> dict[str, float]:
@@ -178,9 +186,13 @@ def test_sums_of_scores_have_the_law_of_a_loop_over_rows(
         for name in ("brier", "ece"):
             one = found.sided[name]
             slow = np.mean([abs(draw[name]) >= abs(float(one.value[-1])) for draw in swaps])
-            assert float(one.p[-1]) == pytest.approx(slow, abs=0.07), name
             low, high = np.quantile([draw[name] for draw in resamples], [0.025, 0.975])
-            assert float(one.high[-1] - one.low[-1]) == pytest.approx(high - low, rel=0.17), name
+            if name == "brier":
+                assert float(one.p[-1]) == pytest.approx(slow, abs=0.07)
+                assert float(one.high[-1] - one.low[-1]) == pytest.approx(high - low, rel=0.17)
+            else:  # noise may have lifted an ECE: its interval allows for that, and a second test has to agree
+                assert float(one.p[-1]) >= slow - 0.07
+                assert float(one.high[-1] - one.low[-1]) > 0.9 * (high - low)
 
 
 def test_the_interval_of_auroc_is_that_of_delong() -> None:

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from equiprune.metrics import gaps, intervals, performance, testing
+from equiprune.metrics import gaps, intervals, mover, performance, testing
 from equiprune.metrics.counts import Counts
 from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
+from equiprune.metrics.mover import Lifted
 from equiprune.metrics.rates import ratio
 from equiprune.metrics.sampling import (
     Atoms,
@@ -74,6 +75,23 @@ class Change:
     def value(self) -> Values:
         """The change."""
         return np.asarray(self.after - self.before)
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """How far the intervals of a model's own audit reach, of the figures that noise can lift.
+
+    Args:
+        gaps: (low, high) by name, of the worst pair.
+        ece: (low, high) of every group and, last, of all rows.
+    """
+
+    gaps: dict[str, tuple[float, float]]
+    ece: Float[np.ndarray, "side 2"]
+
+
+Reaches = tuple[Reach, Reach]
+"""Of the baseline and of the other model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,59 +177,63 @@ def _coins(copies: Int[np.ndarray, " atom"], draws: int, rng: np.random.Generato
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Draws of a change, and for FATE the draws of both models.
+    """Draws of (baseline, other).
 
     Args:
-        sided: change of every figure, by side.
-        gaps: change of every gap, of the worst pair.
-        traded: (baseline, other) of F1 as FATE takes it, under the key `f1`, and of `CRITERIA`.
+        sided: of every figure, by side.
+        gaps: of every gap, of the worst pair.
+        f1: of F1 as FATE takes it; of no draw where only figures of scores are drawn.
     """
 
-    sided: dict[str, Float[np.ndarray, "draw side"]]
-    gaps: dict[str, Float[np.ndarray, " draw"]]
-    traded: dict[str, Float[np.ndarray, "draw 2"]]
+    sided: dict[str, Float[np.ndarray, "draw side 2"]]
+    gaps: dict[str, Float[np.ndarray, "draw 2"]]
+    f1: Float[np.ndarray, "draw_of_f1 2"]
 
 
 def drawn(parts: Iterator[tuple[Figures, Figures]]) -> Drawn:
     """Gathers draws of (baseline, other) that come in chunks."""
     sided: dict[str, list[Values]] = {}
     worst: dict[str, list[Values]] = {}
-    traded: dict[str, list[Values]] = {}
+    means: list[Values] = [np.empty((0, 2))]
     for first, second in parts:
         for name, value in first.sided.items():
-            sided.setdefault(name, []).append(second.sided[name] - value)
+            sided.setdefault(name, []).append(np.stack([value, second.sided[name]], axis=-1))
         for name, value in first.gaps.items():
-            two = gaps.worst(value), gaps.worst(second.gaps[name])
-            worst.setdefault(name, []).append(two[1] - two[0])
-            if name in CRITERIA:
-                traded.setdefault(name, []).append(np.stack(two, axis=-1))
+            worst.setdefault(name, []).append(np.stack([gaps.worst(value), gaps.worst(second.gaps[name])], axis=-1))
         if "f1" in first.sided:
-            means = [mean_f1(figures.sided["f1"][..., :-1]) for figures in (first, second)]
-            traded.setdefault("f1", []).append(np.stack(means, axis=-1))
-    gathered = ({name: np.concatenate(found) for name, found in each.items()} for each in (sided, worst, traded))
-    return Drawn(*gathered)
+            means.append(np.stack([mean_f1(one.sided["f1"][..., :-1]) for one in (first, second)], axis=-1))
+    return Drawn(_gathered(sided), _gathered(worst), np.concatenate(means))
 
 
-def changes(first: Figures, second: Figures, boot: Drawn, null: Drawn, policy: Policy) -> Changes:
+def _gathered(parts: dict[str, list[Values]]) -> dict[str, Values]:
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def changes(first: Figures, second: Figures, boot: Drawn, null: Drawn, reaches: Reaches, policy: Policy) -> Changes:
     """Values, intervals and p-values of every change.
+
+    The interval of a change of a gap, or of an ECE, is put together from those of the models' own audits: noise
+    lifts such figures, and by how much depends on what they truly are, which may differ between the models. Its p is
+    the larger of two. Exchanging answers asks whether the models are alike; but they may differ and the gap be as large
+    as before, because another group is served worse now. So the bootstrap's test of equal gaps has to agree.
 
     Args:
         first: of the baseline.
         second: of the other model.
         boot: draws of the bootstrap.
         null: draws of the randomisation test.
+        reaches: of both models' audits.
         policy: of the gaps.
     """
-    sided = {
-        name: _change(value, second.sided[name], boot.sided[name], null.sided[name], _top(name, policy))
-        for name, value in first.sided.items()
-    }
-    found = {
-        name: _change(
-            gaps.worst(value), gaps.worst(second.gaps[name]), boot.gaps[name], null.gaps[name], _top(name, policy)
-        )
-        for name, value in first.gaps.items()
-    }
+    sided = {}
+    for name, value in first.sided.items():
+        ends = [one.ece for one in reaches] if name == "ece" else None
+        sided[name] = _change(value, second.sided[name], boot.sided[name], null.sided[name], ends, _top(name, policy))
+    found = {}
+    for name, value in first.gaps.items():
+        before, after = gaps.worst(value), gaps.worst(second.gaps[name])
+        ends = [np.array(one.gaps[name]) for one in reaches]
+        found[name] = _change(before, after, boot.gaps[name], null.gaps[name], ends, _top(name, policy))
     return Changes(sided, found, {name: (value, second.gaps[name]) for name, value in first.gaps.items()})
 
 
@@ -225,16 +247,28 @@ def _top(name: str, policy: Policy) -> float:
 def _change(
     before: Values,
     after: Values,
-    boot: Float[np.ndarray, "draw ..."],
-    null: Float[np.ndarray, "made ..."],
+    boot: Float[np.ndarray, "draw *axes 2"],
+    null: Float[np.ndarray, "made *axes 2"],
+    ends: list[Float[np.ndarray, "*axes 2"]] | None,
     top: float,
 ) -> Change:
     low, high, p = (np.full(before.shape, np.nan) for _ in range(3))
     value = np.asarray(after - before)
     for place in np.ndindex(before.shape):
-        draws, permuted = boot[:, *place], np.abs(null[:, *place])
-        low[place], high[place] = intervals.interval(float(value[place]), draws, -top, top)
-        p[place] = testing.chance(abs(float(value[place])), permuted)[2]
+        two, exchanged = boot[:, *place], null[:, *place]
+        if np.isnan(value[place]):
+            continue
+        if ends is None:
+            both = intervals.interval(float(value[place]), two[:, 1] - two[:, 0], -top, top)
+        else:
+            pair = zip((before, after), ends, strict=True)
+            old, new = (Lifted.of(float(one[place]), *end[place].tolist()) for one, end in pair)
+            both = mover.change(old, new, mover.correlation(two[:, 0], two[:, 1]))
+        low[place], high[place] = np.clip(both, -top, top)
+        size = abs(float(value[place]))
+        p[place] = testing.chance(size, np.abs(exchanged[:, 1] - exchanged[:, 0]))[2]
+        if ends is not None:
+            p[place] = max(p[place], testing.two_sided(size, float(np.nanstd(two[:, 1] - two[:, 0]))))
     return Change(before, after, low, high, p)
 
 
@@ -242,59 +276,54 @@ Fates = dict[str, tuple[float, float, float]]
 """FATE on each of `CRITERIA` with the ends of its 95 % interval; nan where undefined."""
 
 
-def fates(first: Figures, second: Figures, boot: Drawn) -> Fates:
-    """FATE of the other model against the baseline, with the paired bootstrap's interval.
+def fates(first: Figures, second: Figures, boot: Drawn, reaches: Reaches) -> Fates:
+    """FATE of the other model against the baseline: growth of F1 less growth of the gap, from the intervals of both.
 
-    Both gaps' draws are moved by twice their median bias before they are divided, for noise lifts gaps. An end is
-    infinite where the baseline's gap may be 0: then FATE has no bound.
+    An end is infinite where the baseline's gap may be 0: then FATE has no bound.
     """
     result = {}
     f1 = [float(mean_f1(figures.sided["f1"][:-1])) for figures in (first, second)]
-    gain = _growth(boot.traded["f1"])
+    gains = _growth(boot.f1)
     for name in CRITERIA:
         gap = [float(gaps.worst(figures.gaps[name])) for figures in (first, second)]
         value = fate(f1[1], f1[0], gap[1], gap[0])
-        seen = ~np.isnan(boot.traded[name]).any(axis=1) & ~np.isnan(gain)
-        low, high = np.nan, np.nan
-        if not np.isnan(value) and seen.any():
-            draws = boot.traded[name][seen]
-            bias = np.median(draws, axis=0) - gap
-            low, high = _ends(value, gain[seen] - _growth(np.maximum(draws - 2 * bias, 0)))
-        result[name] = value, low, high
+        result[name] = value, np.nan, np.nan
+        if np.isnan(value):
+            continue
+        draws = boot.gaps[name]
+        old, new = (Lifted.of(gap[i], *reaches[i].gaps[name]) for i in (0, 1))
+        growth = gap[1] / gap[0], *mover.quotient(new, old, mover.correlation(draws[:, 0], draws[:, 1]))
+        gain = (f1[1] - f1[0]) / f1[0]
+        gained = gain, *intervals.interval(gain, gains, -np.inf, np.inf)
+        _, low, high = mover.less(gained, growth, mover.correlation(gains, _growth(draws)))
+        result[name] = value, low + 1, high + 1
     return result
 
 
 def _growth(two: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, " draw"]:
-    """Relative growth from the first to the second; from 0 it is infinite, or 0 where nothing grows."""
-    step = np.asarray(two[:, 1] - two[:, 0])
-    return np.where(two[:, 0] > 0, ratio(step, two[:, 0]), np.where(step > 0, np.inf, 0.0))
-
-
-def _ends(value: float, draws: Float[np.ndarray, " draw"]) -> tuple[float, float]:
-    """95 % percentiles, widened to hold the value; draws may be infinite."""
-    low, high = np.quantile(draws, [intervals.LEVEL / 2, 1 - intervals.LEVEL / 2], method="nearest")
-    return min(float(low), value), max(float(high), value)
+    """Relative growth from the first to the second; nan from 0."""
+    return ratio(two[:, 1] - two[:, 0], two[:, 0])
 
 
 def count_changes(
-    baseline: Predictions, other: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator
+    baseline: Predictions,
+    other: Predictions,
+    reaches: Reaches,
+    among: Pairs,
+    policy: Policy,
+    draws: int,
+    rng: np.random.Generator,
 ) -> tuple[Changes, Fates]:
     """Changes of every figure and gap of counts, and FATE.
 
     Args:
         baseline: one model's predictions.
         other: another's of the same rows in the same order.
+        reaches: the intervals of both models' audits.
         among: the pairs of groups that are compared.
         policy: the conventions of the gaps.
         draws: resamples, and exchanges; fewer are made where each costs much.
         rng: where randomness comes from.
-
-    Example:
-        >>> p, q = ([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 5, [[0.9, 0.1]] * 4 + [[0.2, 0.8]] * 4)
-        >>> first, second = (Predictions([0] * 4 + [1] * 4, s, [0, 1] * 4, ["a", "b"], ["f", "m"]) for s in (p, q))
-        >>> found, _ = count_changes(first, second, [(0, 1)], Policy(), 200, np.random.default_rng(0))
-        >>> found.sided["accuracy"].value.tolist(), found.gaps["eopp1"].value.tolist()
-        ([0.0, 0.25, 0.125], -0.25)
     """
     atoms = joint_atoms(baseline, other)
     many, classes = len(baseline.groups) + 1, len(baseline.classes)
@@ -308,4 +337,4 @@ def count_changes(
     first, second = read(observed[0]), read(observed[1])
     boot = drawn((read(left), read(right)) for left, right in resampled(atoms, made, rng))
     null = drawn((read(left), read(right)) for left, right in exchanged(atoms, made, rng))
-    return changes(first, second, boot, null, policy), fates(first, second, boot)
+    return changes(first, second, boot, null, reaches, policy), fates(first, second, boot, reaches)

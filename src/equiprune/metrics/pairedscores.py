@@ -16,7 +16,7 @@ from scipy import sparse
 from equiprune.metrics import calibration, gaps
 from equiprune.metrics.gaps import Pairs, Policy
 from equiprune.metrics.null import EXACT
-from equiprune.metrics.paired import Changes, Figures, changes, drawn
+from equiprune.metrics.paired import Changes, Figures, Reaches, changes, drawn
 from equiprune.metrics.ranking import NAMES as RANKED
 from equiprune.metrics.ranking import ranking
 from equiprune.metrics.sampling import Atoms, chunks, covariance, resample, row_atoms, slots
@@ -89,6 +89,7 @@ def figures_of_sums(total: Float[np.ndarray, "*draw side column"], among: Pairs)
 def score_changes(
     baseline: Predictions,
     models: tuple[Sums, Sums],
+    reaches: Reaches,
     among: Pairs,
     policy: Policy,
     draws: int,
@@ -99,18 +100,11 @@ def score_changes(
     Args:
         baseline: one model's predictions, for its groups and units.
         models: the sums of the baseline, and of another model on the same rows in the same order.
+        reaches: the intervals of both models' audits.
         among: the pairs of groups that are compared.
         policy: the conventions of the gaps.
         draws: resamples, and exchanges.
         rng: where randomness comes from.
-
-    Example:
-        >>> p, q = [[0.75, 0.25], [0.5, 0.5]] * 4, [[0.75, 0.25], [0.25, 0.75]] * 4
-        >>> two = [Predictions([0, 1] * 4, s, [0] * 4 + [1] * 4, ["a", "b"], ["f", "m"]) for s in (p, q)]
-        >>> parts = tuple(sums(one, np.array([True, True])) for one in two)
-        >>> found = score_changes(two[0], parts, [(0, 1)], Policy(), 100, np.random.default_rng(0))
-        >>> found.sided["brier"].value.tolist()
-        [-0.1875, -0.1875, -0.1875]
     """
     first, second = models
     slot, groups = slots(baseline), len(baseline.groups)
@@ -135,6 +129,7 @@ def score_changes(
         read(second.total),
         drawn(iter([(read(left), read(right))])),
         drawn(iter([(read(middle - half), read(middle + half))])),
+        reaches,
         policy,
     )
 

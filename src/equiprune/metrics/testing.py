@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import gammaln, ndtri
+from scipy.special import gammaln, ndtr, ndtri
 
 POWER = 0.8
 LEVEL = 0.05
@@ -28,6 +28,18 @@ def chance(value: float, permuted: Float[np.ndarray, " draw"]) -> tuple[float, f
     equal = int((permuted >= value - _TIE).sum()) - above
     p = 1.0 if above + equal == len(permuted) else (0.5 + above + equal / 2) / (1 + len(permuted))
     return float(permuted.mean()), float(np.quantile(permuted, 1 - LEVEL)), p
+
+
+def two_sided(size: float, error: float) -> float:
+    """P-value of a difference with a normal error; without error, 1 for no difference and 0 for any.
+
+    Example:
+        >>> round(two_sided(1.96, 1.0), 3), two_sided(0.0, 0.0), two_sided(0.5, 0.0)
+        (0.05, 1.0, 0.0)
+    """
+    if error <= 0:
+        return float(size <= _TIE)
+    return float(2 * ndtr(-size / error))
 
 
 def fisher(hits: int, total: int, other_hits: int, other_total: int) -> float:
