@@ -141,9 +141,13 @@ class CompareConventions(BaseModel):
     level: float = 0.05
     interval: str = (
         "95 %, paired bootstrap within groups: the same rows (or units) for both models; percentiles moved by twice "
-        "the median bias; sums of scores from normal draws where there are many rows"
+        "the median bias; sums of scores from normal draws where there are many rows. Gaps, ECE and FATE: put together "
+        "from the intervals of both models' audits and the bootstrap's correlation (MOVER)"
     )
-    p_value: str = "two models exchanged row by row (or unit by unit) with probability 1/2; equal changes count half"
+    p_value: str = (
+        "two models exchanged row by row (or unit by unit) with probability 1/2; equal changes count half; of gaps and "
+        "ECE the larger of this and of the bootstrap's test of no change"
+    )
     multiplicity: str = (
         "p_holm is adjusted over the models compared, for each figure alone; nothing is adjusted for the number of "
         "figures: of 20 figures that did not change, about one has p < 0.05"

@@ -29,7 +29,7 @@ from equiprune.metrics.estimates import BY_CLASS, FIGURES, GAPS, OF, Counted, Fi
 from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
 from equiprune.metrics.notices import notices
 from equiprune.metrics.null import Null
-from equiprune.metrics.performance import present
+from equiprune.metrics.performance import FROM_COUNTS, present
 from equiprune.metrics.ranking import NAMES as RANKED
 from equiprune.metrics.scored import Scored
 from equiprune.predictions import Predictions
@@ -188,11 +188,15 @@ class Sheet:
     def _detectable(self, name: str, j: int, seed: int) -> float:
         rng = np.random.default_rng([seed, 5])  # the same for every gap, so that equal gaps have equal answers
         noise = self.null.noise[name][j].ravel()
-        weight = np.ones(1)
+        weight, rate = np.ones(1), None
         if name in COUNT_GAPS:
             weight = estimates.gap_weights(name, self._delta(name, self.among[j]), self.policy)[0].ravel()
+            single = self._rate_of("eopp1" if name == "eodd" else name)
+            rate = None if single is None else np.nan_to_num(np.resize(single[-1], len(weight)))
+        elif name in FROM_COUNTS:
+            rate = np.array([self._overall(name)])
         top = np.inf if name in NOT_RANKED else 1.0 + (name == "brier")
-        return testing.detectable(self.null.worst[name], noise, weight, rng, top)
+        return testing.detectable(self.null.worst[name], noise, weight, rng, top, rate)
 
     def _rate_of(self, name: str) -> Float[np.ndarray, "side class"] | None:
         single = {"eopp0": "tnr", "eopp1": "tpr"}.get(name, name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import gammaln, ndtr, ndtri
+from scipy.special import gammaln, ndtr
+
+from equiprune.metrics.rates import ratio
 
 POWER = 0.8
 LEVEL = 0.05
@@ -108,6 +112,7 @@ def detectable(
     weight: Float[np.ndarray, " item"],
     rng: np.random.Generator,
     top: float = 1.0,
+    rate: Float[np.ndarray, " item"] | None = None,
 ) -> float:
     """The smallest true gap that p < 0.05 would find with 80 % power, if it lay equally in every class.
 
@@ -117,6 +122,8 @@ def detectable(
         weight: of each component in the gap; 0 where it is left out.
         rng: of the normal draws that stand for new test sets.
         top: the largest difference there can be.
+        rate: of each component in all groups, where it is a share: one group is taken to have it and the other to be
+            nearer to 1/2, where shares are noisier. None: the noise does not depend on the gap.
 
     Returns:
         Σ weight x difference at that difference; nan where even the largest would not be found.
@@ -132,20 +139,39 @@ def detectable(
     if not len(permuted) or not used.any():
         return np.nan
     limit = float(np.quantile(permuted, 1 - LEVEL))
-    if used.sum() == 1:
-        found = limit / float(weight[used][0]) + float(ndtri(POWER)) * float(noise[used][0])
-        return found * float(weight[used][0]) if found <= top else np.nan
-    drawn = noise[used] * rng.normal(size=(1000, int(used.sum())))
-    low, high = 0.0, 1.0
-    if _power(high, drawn, weight[used], limit) < POWER:
+    drawn = rng.normal(size=(1000, int(used.sum())))
+    law = _Planted(limit, noise[used], weight[used], None if rate is None else rate[used], drawn)
+    low, high = 0.0, min(top, limit / float(weight[used].sum()) + 10 * float(noise[used].max()))
+    if law.power(high) < POWER:
         return np.nan
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, drawn, weight[used], limit) >= POWER else (middle, high)
+        low, high = (low, middle) if law.power(middle) >= POWER else (middle, high)
     return high * float(weight[used].sum())
 
 
-def _power(
-    size: float, drawn: Float[np.ndarray, "draw item"], weight: Float[np.ndarray, " item"], limit: float
-) -> float:
-    return float((np.abs(size + drawn) @ weight > limit).mean())
+@dataclass(frozen=True, eq=False)
+class _Planted:
+    """A difference of one size in every component, and how often it is found."""
+
+    limit: float
+    noise: Float[np.ndarray, " item"]
+    weight: Float[np.ndarray, " item"]
+    rate: Float[np.ndarray, " item"] | None
+    drawn: Float[np.ndarray, "draw item"]
+
+    def power(self, size: float) -> float:
+        limit, noise = self.limit, self.noise
+        if self.rate is not None:
+            worse = np.clip(self.rate - size * np.where(self.rate < 0.5, -1, 1), 0, 1)  # beyond 1/2 on the other side
+            now, then, both = (_share_variance(p) for p in (self.rate, worse, (self.rate + worse) / 2))
+            weighed = (self.weight * noise) ** 2
+            limit = limit * float(np.sqrt(ratio(np.sum(weighed * both / now), np.sum(weighed))))
+            noise = noise * np.sqrt((now + then) / 2 / now)
+        if len(noise) == 1:  # without the error of 1,000 draws
+            return float(ndtr((size * self.weight[0] - limit) / max(noise[0] * self.weight[0], _TIE)))
+        return float((np.abs(size + noise * self.drawn) @ self.weight > limit).mean())
+
+
+def _share_variance(p: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    return np.asarray(np.maximum(p * (1 - p), 1e-3))
