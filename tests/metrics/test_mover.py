@@ -56,5 +56,4 @@ def test_a_model_and_itself() -> None:
     one = Lifted.of(0.08, 0.0, 0.12)
     assert mover.change(one, one, 1.0) == (0, 0)
     assert mover.quotient(one, one, 1.0) == (1, 1)
-    assert mover.less((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0) == (-1, -1, -1)
-    assert mover.less((0.0, -0.1, 0.1), (1.0, 0.5, inf), 0.0)[1] == -inf
+    assert mover.gain_less_ratio((0.0, 0.0, 0.0), (one, one), 1.0, 1.0) == (-1, -1)

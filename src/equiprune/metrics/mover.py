@@ -98,17 +98,33 @@ def quotient(part: Lifted, whole: Lifted, together: float) -> tuple[float, float
     return min(_first(*least, *errors, together), value), max(_last(*most, *errors, together), value)
 
 
-def less(
-    one: tuple[float, float, float], other: tuple[float, float, float], together: float
-) -> tuple[float, float, float]:
-    """One figure minus another, each given as (value, low, high), ends possibly infinite.
+def gain_less_ratio(
+    gain: tuple[float, float, float], gaps: tuple[Lifted, Lifted], together: float, with_ratio: float
+) -> tuple[float, float]:
+    """95 % interval of a gain minus a ratio of gaps; an end is infinite where the second gap may be 0.
+
+    Args:
+        gain: its value and the ends of its interval.
+        gaps: part and whole of the ratio.
+        together: the correlation of part and whole.
+        with_ratio: that of the gain and the ratio.
 
     Example:
-        >>> less((0.5, 0.25, 0.875), (0.25, -0.25, 0.25), 0.0)
-        (0.25, 0.0, 0.875)
+        >>> gain_less_ratio((0.25, 0.25, 0.25), (Lifted(0.5, 0.0, 0.25), Lifted(1.0, 0.0, 0.5)), 0.0, 0.0)
+        (-0.75, 0.0)
+        >>> gain_less_ratio((0.0, -0.1, 0.1), (Lifted(0.5, 0.1, 0.0), Lifted(0.5, 0.1, 0.5)), 0.0, 0.0)[0]
+        -inf
     """
-    (x, low, high), (y, least, most) = one, other
-    return x - y, x - y - _error(x - low, most - y, together), x - y + _error(high - x, y - least, together)
+    value, low, high = gain
+    part, whole = gaps
+    apart, (bottom, top) = sqrt(1 - together**2), quotient(part, whole, together)
+    ratio, least = part.value / whole.value, (part.value - apart * part.lift) / whole.value
+    # What gaps are lifted by is added as a whole: it is no error that another could cancel.
+    up = _error(high - value, max(least - bottom, 0.0), with_ratio) + ratio - least
+    if top == inf:
+        return -inf, value - ratio + up
+    most = part.value / (whole.value - apart * whole.lift)
+    return value - most - _error(value - low, max(top - most, 0.0), with_ratio), value - ratio + up
 
 
 def _error(one: float, other: float, together: float) -> float:

@@ -292,10 +292,14 @@ def fates(first: Figures, second: Figures, boot: Drawn, reaches: Reaches) -> Fat
             continue
         draws = boot.gaps[name]
         old, new = (Lifted.of(gap[i], *reaches[i].gaps[name]) for i in (0, 1))
-        growth = gap[1] / gap[0], *mover.quotient(new, old, mover.correlation(draws[:, 0], draws[:, 1]))
         gain = (f1[1] - f1[0]) / f1[0]
         gained = gain, *intervals.interval(gain, gains, -np.inf, np.inf)
-        _, low, high = mover.less(gained, growth, mover.correlation(gains, _growth(draws)))
+        low, high = mover.gain_less_ratio(
+            gained,
+            (new, old),
+            mover.correlation(draws[:, 0], draws[:, 1]),
+            mover.correlation(gains, _growth(draws)),
+        )
         result[name] = value, low + 1, high + 1
     return result
 
