@@ -39,7 +39,7 @@ lock:
 
 # The forms of audit.json and compare.json, for other programs.
 schemas: setup
-	$(BIN)/python -m equiprune.schemas docs/schemas
+	$(BIN)/python -m equiprune.commands.schemas docs/schemas
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,7 +32,7 @@ def shape(arguments: list[str]) -> tuple[np.ndarray, np.ndarray, list[str], list
     path, column, attribute, regroup = arguments
     with Path(path).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    from equiprune.attribute import coded, parse_groups
+    from equiprune.reading.attribute import coded, parse_groups
 
     group_of = parse_groups(regroup)
     groups = list(dict.fromkeys(group_of.values()))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from equiprune.audit import audit
+from equiprune.commands.schemas import main, schemas
 from equiprune.comparing import compare
 from equiprune.predictions import Predictions
-from equiprune.schemas import main, schemas
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from equiprune.auditcommand import audit
-from equiprune.comparecommand import compare
+from equiprune.commands.audit import audit
+from equiprune.commands.compare import compare
+from equiprune.commands.options import DataOptions, WorkOptions
 from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
-from equiprune.options import DataOptions, WorkOptions
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def demo(out: Path = Path("demo"), *, work: WorkOptions = WorkOptions()) -> None
         out: folder for the images and the run.
         work: see there.
     """
-    from equiprune.demo import demo_recipe
+    from equiprune.commands.demo import demo_recipe
 
     _run(demo_recipe(out, seed=work.seed or 0), out / "run", work)
 
@@ -190,9 +190,9 @@ def check(
         columns: see there.
         json_: see there.
     """
+    from equiprune.commands.facts_table import as_json, examination_table
     from equiprune.data.check import check_manifest
     from equiprune.data.settings import data_settings
-    from equiprune.factstable import as_json, examination_table
 
     settings = data_settings({"manifest": str(manifest), **columns.given()}, WHERE)
     with bar("decoding images") as progress:
@@ -281,7 +281,7 @@ def _recipe(raw: Mapping[str, Any], method: str, settings: Sequence[str], work: 
 
 
 def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
-    from equiprune.console import audit_table
+    from equiprune.commands.audit_tables import audit_table
     from equiprune.run import Place, carry_out
 
     command = shlex.join(["equiprune", *sys.argv[1:]])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from equiprune.errors import DataError, Problem, UsageError
 from equiprune.files import replacing
-from equiprune.scoretable import (
+from equiprune.reading.scores import (
     INTERSECTION,
     LABEL,
     PARQUET,
@@ -28,7 +28,7 @@ from equiprune.scoretable import (
     frame_scores,
     read_scores,
 )
-from equiprune.values import LISTED, Values, codes_of, each_row, ids_of, labels, names_in, numbers
+from equiprune.reading.values import LISTED, Values, codes_of, each_row, ids_of, labels, names_in, numbers
 
 SUM_TOLERANCE = 1e-3
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equiprune.attribute import coded, parse_groups
 from equiprune.audit import audit
 from equiprune.metrics import gaps
 from equiprune.metrics.counts import Counts, confusion
 from equiprune.predictions import Predictions
+from equiprune.reading.attribute import coded, parse_groups
 
 TABLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "official"
 RIGHT = 0.5

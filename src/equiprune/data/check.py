@@ -21,7 +21,7 @@ from equiprune.data.manifest import inspect_manifest
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem
-from equiprune.table import Faults
+from equiprune.reading.table import Faults
 
 SCHEMA = "equiprune-facts/1"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from equiprune.attribute import look_alikes, looks_missing
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.errors import Problem
-from equiprune.table import ranges
+from equiprune.reading.attribute import look_alikes, looks_missing
+from equiprune.reading.table import ranges
 
 _NAMED = 5
 _MANY_GROUPS = 12

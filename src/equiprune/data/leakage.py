@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import SAME, Duplicates
 from equiprune.errors import Problem
-from equiprune.table import ranges
+from equiprune.reading.table import ranges
 
 LISTED = 1000
 """Pairs and rows that are written out; counts are of all."""

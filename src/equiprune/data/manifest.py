@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from equiprune.attribute import coded, group_rows, intersect, natural, parse_groups
 from equiprune.data.cohort import Cohort
 from equiprune.data.inspection import inspect_cohort
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
 from equiprune.errors import DataError, Problem, UsageError, nearest
-from equiprune.table import Faults, Table, read_table
+from equiprune.reading.attribute import coded, group_rows, intersect, natural, parse_groups
+from equiprune.reading.table import Faults, Table, read_table
 
 _SPLIT_NAMES = {
     "train": "train",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool
 
-from equiprune.attribute import look_alikes, looks_missing
 from equiprune.metrics.counts import Counts
 from equiprune.predictions import Predictions
+from equiprune.reading.attribute import look_alikes, looks_missing
 
 FEW = 10
 SHOWN = 8

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from equiprune.commands.options import MeaningOptions, RowOptions, TableOptions
 from equiprune.errors import Problem, UsageError
-from equiprune.options import MeaningOptions, RowOptions, TableOptions
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def compare(
         meaning: see there.
         table: see there.
     """
+    from equiprune.commands.compare_tables import comparison_tables
     from equiprune.comparing import Rules
     from equiprune.comparing import compare as compared
-    from equiprune.consolecompare import comparison_tables
 
     if out is not None and out.suffix != ".json":
         raise UsageError(Problem("the comparison is a JSON file", file=str(out), hint="Give a name that ends in .json"))

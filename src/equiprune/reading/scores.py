@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.attribute import group_rows, intersect, natural, parse_groups
 from equiprune.errors import DataError, Problem, UsageError, nearest
-from equiprune.table import Faults, read_table
+from equiprune.reading.attribute import group_rows, intersect, natural, parse_groups
+from equiprune.reading.table import Faults, read_table
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
 UNIT = "unit"

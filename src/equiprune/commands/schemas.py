@@ -1,6 +1,6 @@
 """The JSON schemas of `audit.json` and `compare.json`, for programs that read them.
 
-`python -m equiprune.schemas FOLDER` writes them; `docs/schemas` of the project holds those of this version.
+`python -m equiprune.commands.schemas FOLDER` writes them; `docs/schemas` of the project holds those of this version.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from equiprune.commands.options import MEANING, MeaningOptions, TableOptions
 from equiprune.errors import LimitExceeded, Problem, UsageError
-from equiprune.options import MEANING, MeaningOptions, TableOptions
 from equiprune.progress import say
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def audit(
         table: see there.
     """
     from equiprune.audit import audit as audited
-    from equiprune.console import audit_table
-    from equiprune.limits import Limit
+    from equiprune.commands.audit_tables import audit_table
+    from equiprune.commands.limits import Limit
 
     limits = [Limit.parse(text) for text in fail_on]
     source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
@@ -133,7 +133,7 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
 
 
 def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
-    from equiprune.scoretable import has_splits
+    from equiprune.reading.scores import has_splits
 
     found = table.read(path, attribute, split, unit)
     splits = has_splits(path)
@@ -179,7 +179,7 @@ def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptio
     if thresholds.validation is None:
         found: Predictions | None = source.validation() if source.validation is not None else None
         return found
-    from equiprune.scoretable import INTERSECTION, has_splits
+    from equiprune.reading.scores import INTERSECTION, has_splits
 
     names = source.found.attribute.split(INTERSECTION)
     split = "validation" if has_splits(thresholds.validation) else None

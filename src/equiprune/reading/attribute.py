@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from equiprune.errors import Problem, UsageError, nearest
-from equiprune.table import Faults, ranges
+from equiprune.reading.table import Faults, ranges
 
 EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
 UNKNOWN = -1

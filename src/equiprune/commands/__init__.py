@@ -1,0 +1,1 @@
+"""What the commands do beside calling the library: their options, limits and what they print."""
