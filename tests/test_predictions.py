@@ -114,6 +114,8 @@ def test_several_attributes_make_intersections(tmp_path: Path) -> None:
     p.write(tmp_path / "again.csv")
     again = Predictions.read(tmp_path / "again.csv", attribute=("sex", "skin"))
     assert again.group.tolist() == p.group.tolist()
+    with pytest.raises(DataError, match="column 'sex & skin': is an intersection already"):
+        Predictions.read(tmp_path / "again.csv", attribute=("sex", "skin"), groups="skin: a=1; b=2")
 
 
 def random_predictions(*, multilabel: bool) -> Predictions:
@@ -304,8 +306,28 @@ def test_an_attribute_is_regrouped_by_values_and_by_ranges() -> None:
     assert p.group.tolist() == [0, 1, -1, 1]
     with pytest.raises(DataError, match="value '64' belongs to no group"):
         Predictions.from_frame(frame(), attribute="age", groups="young=0-45;old=46-60")
-    with pytest.raises(UsageError, match="several attributes cannot be regrouped"):
-        Predictions.from_frame(frame(), attribute=("age", "sex"), groups="a=f;b=m")
+
+
+def test_attributes_of_an_intersection_are_regrouped_each() -> None:
+    table = frame()
+    table["skin"], table["sex"] = ["1", "6", "2", "5"], ["m", "f", "m", "f"]
+
+    def read(groups: str | None, *attribute: str) -> Predictions:
+        return Predictions.from_frame(table, attribute=attribute, groups=groups)
+
+    p = read("skin: dark=4-6; light=1-3", "sex", "skin")
+    assert (p.groups, p.group.tolist()) == (("f & dark", "m & light"), [1, 0, 1, 0])
+    p = read("skin: light=1-3; dark=4-6 | sex: women=f; men=m", "skin", "sex")
+    assert p.groups == ("light & men", "dark & women")
+    assert read(None, "skin", "sex").groups == ("1 & m", "2 & m", "5 & f", "6 & f")
+    assert read("skin: light=1-3; dark=4-6", "skin").groups == ("light", "dark")
+    with pytest.raises(UsageError) as caught:
+        read("light=1-3; dark=4-6 | skim: a=1; b=2 | sex: a=f | sex: a=f; b=m | sex: a=f; b=m", "skin", "sex")
+    told = str(caught.value)
+    assert "'light=1-3; dark=4-6' does not say which attribute it regroups" in told
+    assert "there is no attribute 'skim' to regroup. Did you mean 'skin'?" in told
+    assert "fewer than two groups are named" in told
+    assert "the attribute 'sex' is regrouped twice" in told
 
 
 def test_groups_that_are_numbers_are_in_their_order() -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from equiprune.errors import DataError, Problem, UsageError
 from equiprune.files import replacing
+from equiprune.reading.attribute import INTERSECTION
 from equiprune.reading.scores import (
-    INTERSECTION,
     LABEL,
     PARQUET,
     SCORE,

@@ -269,7 +269,7 @@ def test_a_thousand_problems_of_one_kind_do_not_hide_another(folder: Path) -> No
         ({"groups": "light=1;light=2"}, "group 'light' is named twice"),
         ({"groups": "light=1,2;dark=2"}, "value '2' is listed twice"),
         ({"groups": "light=1;dark=-1", "missing": ("-1",)}, "'-1' is both in a group and missing"),
-        ({"groups": "a=1;b=2", "attribute": ("sex", "skin")}, "a regrouping applies to one attribute"),
+        ({"groups": "a=1;b=2", "attribute": ("sex", "skin")}, "does not say which attribute it regroups"),
         ({"attribute": ("sex", "sex")}, "'sex' is named twice"),
         ({"label": None, "labels": ("x", "x")}, "'x' is named twice"),
     ],

@@ -179,7 +179,8 @@ def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptio
     if thresholds.validation is None:
         found: Predictions | None = source.validation() if source.validation is not None else None
         return found
-    from equiprune.reading.scores import INTERSECTION, has_splits
+    from equiprune.reading.attribute import INTERSECTION
+    from equiprune.reading.scores import has_splits
 
     names = source.found.attribute.split(INTERSECTION)
     split = "validation" if has_splits(thresholds.validation) else None

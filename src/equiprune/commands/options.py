@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 
 from equiprune.data.settings import DataSettings, Fit
 from equiprune.errors import Problem, UsageError
+from equiprune.reading.attribute import REGROUPING
 
 if TYPE_CHECKING:
     from equiprune.predictions import Predictions
@@ -82,7 +83,7 @@ class TableOptions:
     missing: Annotated[
         str | None, Parameter(help="Attribute values that mean unknown, comma-separated.", group=DATA)
     ] = None
-    groups: Annotated[str | None, Parameter(help='Regroups the attribute: "light=1-3;dark=4,5,6".', group=DATA)] = None
+    groups: Annotated[str | None, Parameter(help=f"Regroups the attribute: {REGROUPING}.", group=DATA)] = None
     seed: Annotated[int, Parameter(help="Of bootstrap and permutations.", group=WORK)] = 0
     json: Annotated[bool, Parameter(help="Prints the result as JSON.", group=WORK, negative=())] = False
 

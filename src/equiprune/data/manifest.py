@@ -15,7 +15,7 @@ from equiprune.data.inspection import inspect_cohort
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
 from equiprune.errors import DataError, Problem, UsageError, nearest
-from equiprune.reading.attribute import coded, group_rows, intersect, natural, parse_groups
+from equiprune.reading.attribute import coded, group_rows, grouped, natural, regrouping
 from equiprune.reading.table import Faults, Table, read_table
 
 _SPLIT_NAMES = {
@@ -98,15 +98,12 @@ def _refuse_contradictions(settings: DataSettings) -> None:
             wrong.append(
                 Problem(f"{', '.join(map(repr, twice))} is named twice", file=key, hint="Name each column once")
             )
-    if settings.groups is not None and len(settings.attribute) > 1:
-        what = "a regrouping applies to one attribute, and several are named"
-        wrong.append(Problem(what, file="groups", hint="Write the groups into a column of the manifest"))
-    group_of = {}
+    values: set[str] = set()
     try:
-        group_of = parse_groups(settings.groups)
+        values = {value for group_of in _regrouping(settings).values() for value in group_of}
     except UsageError as error:
         wrong += error.problems
-    if both := sorted(set(group_of) & _missing(settings)):
+    if both := sorted(values & _missing(settings)):
         what = f"{', '.join(map(repr, both))} is both in a group and missing"
         wrong.append(Problem(what, file="groups", hint="Choose one"))
     if wrong:
@@ -115,6 +112,10 @@ def _refuse_contradictions(settings: DataSettings) -> None:
 
 def _missing(settings: DataSettings) -> set[str]:
     return {value.strip() for value in settings.missing}
+
+
+def _regrouping(settings: DataSettings) -> dict[str, dict[str, str]]:
+    return regrouping(settings.groups, settings.attribute)
 
 
 def _roles(settings: DataSettings) -> dict[str, tuple[str, ...]]:
@@ -165,7 +166,7 @@ def _check_present(table: Table, settings: DataSettings, faults: Faults) -> None
             _finding(table, name, settings, faults)
     for name in settings.attribute:
         if name in table.columns:
-            group_of = parse_groups(settings.groups)
+            group_of = _regrouping(settings)[name]
             group_rows(table.columns[name], table.row, name, group_of, _missing(settings), faults)
     _splits(table, settings, faults)
 
@@ -233,13 +234,8 @@ def _finding(table: Table, column: str, settings: DataSettings, faults: Faults) 
 
 
 def _groups(table: Table, settings: DataSettings, faults: Faults) -> tuple[Int[np.ndarray, " row"], tuple[str, ...]]:
-    group_of = parse_groups(settings.groups)
-    parts = [
-        group_rows(table.columns[name], table.row, name, group_of, _missing(settings), faults)
-        for name in settings.attribute
-    ]
-    names = intersect(parts)
-    groups = tuple(dict.fromkeys(group_of.values())) or natural(name for name in names if name)
+    columns = {name: table.columns[name] for name in settings.attribute}
+    names, groups = grouped(columns, table.row, _regrouping(settings), _missing(settings), faults)
     return coded(names, groups), groups
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from equiprune.errors import Problem, UsageError
+from equiprune.reading.attribute import REGROUPING
 from equiprune.sections import checked
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -27,7 +28,7 @@ class DataSettings(BaseModel):
     label: str | None = Field(None, description="Column of class names.")
     labels: tuple[str, ...] = Field((), description="Columns of 0/1/blank/-1, one a finding (multi-label).")
     attribute: tuple[str, ...] = Field(description="Column of the sensitive attribute; several make intersections.")
-    groups: str | None = Field(None, description='Regroups the attribute: "light=1,2,3;dark=4,5,6".')
+    groups: str | None = Field(None, description=f"Regroups the attribute: {REGROUPING}.")
     unit: str | None = Field(None, description="Column of patient or lesion ids; no id is in two splits.")
     image: str = Field("image", description="Column of image paths, relative to the manifest.")
     split: str | None = Field(

@@ -23,7 +23,6 @@ DEALT = 100_000
 """Rows x findings up to which the rows of every finding are really dealt to groups."""
 EXACT = 10_000_000
 """Permutations x units up to which the attribute is really permuted for figures of scores."""
-
 REFITTED = 500_000
 """Permutations x rows up to which calibration is fitted anew in each."""
 

@@ -258,17 +258,18 @@ def _change(
         two, exchanged = boot[:, *place], null[:, *place]
         if np.isnan(value[place]):
             continue
+        size, steps = abs(float(value[place])), two[:, 1] - two[:, 0]
         if ends is None:
-            both = intervals.interval(float(value[place]), two[:, 1] - two[:, 0], -top, top)
+            both = intervals.interval(float(value[place]), steps, -top, top)
         else:
             pair = zip((before, after), ends, strict=True)
             old, new = (Lifted.of(float(one[place]), *end[place].tolist()) for one, end in pair)
             both = mover.change(old, new, mover.correlation(two[:, 0], two[:, 1]))
         low[place], high[place] = np.clip(both, -top, top)
-        size = abs(float(value[place]))
         p[place] = testing.chance(size, np.abs(exchanged[:, 1] - exchanged[:, 0]))[2]
         if ends is not None:
-            p[place] = max(p[place], testing.two_sided(size, float(np.nanstd(two[:, 1] - two[:, 0]))))
+            steps = steps[~np.isnan(steps)]
+            p[place] = max(p[place], testing.two_sided(size, float(steps.std()) if len(steps) else 0.0))
     return Change(before, after, low, high, p)
 
 

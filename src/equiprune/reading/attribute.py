@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -11,7 +11,10 @@ from equiprune.errors import Problem, UsageError, nearest
 from equiprune.reading.table import Faults, ranges
 
 EXAMPLE = 'Write it as "light=1,2,3;dark=4,5,6"'
+REGROUPING = '"light=1-3;dark=4,5,6"; of several, "skin: light=1-3;dark=4-6 | age: young=0-39;old=40-120"'
+OF_SEVERAL = 'Write it as "skin: light=1,2,3; dark=4,5,6 | age: young=0-39; old=40-120"'
 UNKNOWN = -1
+INTERSECTION = " & "
 _LOOKS_MISSING = {"na", "n/a", "nan", "null", "none", "unknown", "-1", "?", "-", "missing", "not available"}
 _WIDEST = 1000
 _SHOWN = 5
@@ -30,6 +33,44 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(distinct, key=int))
     except ValueError:
         return tuple(distinct)
+
+
+def regrouping(text: str | None, attributes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The regrouping of each attribute, by its name: group by value; empty where values are their own groups.
+
+    With several attributes a part names its own ("skin: light=1,2,3; dark=4,5,6"), and "|" parts the attributes.
+
+    Raises:
+        UsageError: the text is no regrouping of these attributes, with everything wrong in it.
+
+    Example:
+        >>> regrouping("low=1,2; high=3", ["skin"])
+        {'skin': {'1': 'low', '2': 'low', '3': 'high'}}
+        >>> regrouping("skin: low=1,2; high=3", ["sex", "skin"])
+        {'sex': {}, 'skin': {'1': 'low', '2': 'low', '3': 'high'}}
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in attributes}
+    problems: list[Problem] = []
+    for part in text.split("|") if text is not None else ():
+        name, sign, rest = (piece.strip() for piece in part.partition(":"))
+        if len(attributes) == 1 and name != attributes[0]:
+            name, sign, rest = attributes[0], ":", part
+        if not sign:
+            what = f"{part.strip()!r} does not say which attribute it regroups"
+            problems.append(Problem(what, file="groups", hint=OF_SEVERAL))
+        elif name not in found:
+            what = f"there is no attribute {name!r} to regroup"
+            problems.append(Problem(what, file="groups", hint=nearest(name, attributes) or OF_SEVERAL))
+        elif found[name]:
+            problems.append(Problem(f"the attribute {name!r} is regrouped twice", file="groups", hint=OF_SEVERAL))
+        else:
+            try:
+                found[name] = parse_groups(rest)
+            except UsageError as error:
+                problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    return found
 
 
 def parse_groups(text: str | None) -> dict[str, str]:
@@ -107,14 +148,40 @@ def group_rows(
     return ["" if cell in missing else group_of.get(cell, "") for cell in cells]
 
 
-def intersect(parts: Sequence[Sequence[str]]) -> list[str]:
-    """Group names of several attributes at once; unknown ("") where any of them is.
+def grouped(
+    columns: Mapping[str, Sequence[str]],
+    rows: Sequence[int],
+    group_of: Mapping[str, dict[str, str]],
+    missing: set[str],
+    faults: Faults,
+) -> tuple[list[str], tuple[str, ...]]:
+    """Every row's group, "" where any attribute is unknown, and the groups: as written, else by number or name.
+
+    Several attributes make intersections ("female & dark"): the groups are then those that rows have.
+
+    Args:
+        columns: the cells of each attribute.
+        rows: the line of each cell.
+        group_of: `regrouping`.
+        missing: values that mean unknown, besides blank.
+        faults: where problems are noted.
 
     Example:
-        >>> intersect([["female", "male"], ["dark", ""]])
-        ['female & dark', '']
+        >>> grouped({"sex": ["m", "f"], "skin": ["1", ""]}, [2, 3], {"sex": {}, "skin": {}}, set(), Faults("t.csv"))
+        (['m & 1', ''], ('m & 1',))
     """
-    return [" & ".join(row) if all(row) else "" for row in zip(*parts, strict=True)]
+    named = {name: group_of.get(name, {}) for name in columns}  # an intersection read back is a column of its own
+    parts = [group_rows(cells, rows, name, named[name], missing, faults) for name, cells in columns.items()]
+    orders = [
+        tuple(dict.fromkeys(named[name].values())) or natural(filter(None, part))
+        for name, part in zip(columns, parts, strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0], orders[0]
+    place = [{name: index for index, name in enumerate(order)} for order in orders]
+    both = [row if all(row) else None for row in zip(*parts, strict=True)]
+    ordered = sorted(set(both) - {None}, key=lambda row: [place[i][name] for i, name in enumerate(row or ())])
+    return [INTERSECTION.join(row or ()) for row in both], tuple(INTERSECTION.join(row or ()) for row in ordered)
 
 
 def coded(names: Sequence[str], order: tuple[str, ...]) -> Int[np.ndarray, " row"]:

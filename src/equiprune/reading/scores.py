@@ -12,15 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.errors import DataError, Problem, UsageError, nearest
-from equiprune.reading.attribute import group_rows, intersect, natural, parse_groups
+from equiprune.errors import DataError, nearest
+from equiprune.reading.attribute import INTERSECTION, grouped, regrouping
 from equiprune.reading.table import Faults, read_table
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
 UNIT = "unit"
 PARQUET = (".parquet", ".pq")
 UNCERTAIN = "-1"
-INTERSECTION = " & "
 
 Column = list[str] | NDArray[Any]
 
@@ -80,16 +79,13 @@ class Asked:
     missing: tuple[str, ...] = ()
     groups: str | None = None
 
-    def group_of(self) -> dict[str, str]:
-        """The regrouping, by value.
+    def group_of(self) -> dict[str, dict[str, str]]:
+        """The regrouping of every attribute, by value.
 
         Raises:
-            UsageError: it is no regrouping, or there are several attributes.
+            UsageError: it is no regrouping of them.
         """
-        if self.groups is not None and len(self.attribute) > 1:
-            what = "several attributes cannot be regrouped"
-            raise UsageError(Problem(what, file="groups", hint="Write the groups into a column of the table"))
-        return parse_groups(self.groups)
+        return regrouping(self.groups, self.attribute)
 
 
 @dataclass(frozen=True)
@@ -229,6 +225,8 @@ def _wanted(header: tuple[str, ...], asked: Asked, faults: Faults) -> _Wanted:
         threshold=tuple(THRESHOLD + name for name in classes if THRESHOLD + name in header),
         multilabel=bool(findings),
     )
+    if len(attribute) > 1 and joint in header and asked.groups is not None:
+        faults.add("groups", "is an intersection already: its attributes cannot be regrouped", column=joint)
     if not classes:
         hint = "Write one column score_<class> of probabilities per class"
         faults.add("column", "there is no column of scores", column=SCORE + "*", hint=hint)
@@ -305,11 +303,8 @@ def _groups(
     parts: dict[str, list[str]], row: Int[np.ndarray, " row"], asked: Asked, faults: Faults
 ) -> tuple[Shaped[np.ndarray, " sample"], tuple[str, ...]]:
     """Every row's group ("" where unknown), and all groups of the whole table."""
-    group_of, missing = asked.group_of(), set(asked.missing)
-    lines = row.tolist()
-    each = [group_rows(cells, lines, name, group_of, missing, faults) for name, cells in parts.items()]
-    joined = np.array(intersect(each), dtype=np.str_)
-    return joined, tuple(dict.fromkeys(group_of.values())) or natural(set(joined.tolist()) - {""})
+    names, groups = grouped(parts, row.tolist(), asked.group_of(), set(asked.missing), faults)
+    return np.array(names, dtype=np.str_), groups
 
 
 def _ids(
