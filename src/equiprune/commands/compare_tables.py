@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -34,10 +36,10 @@ def comparison_tables(result: Comparison) -> None:
     console.print(
         f"{len(result.models)} models were compared; front of a gap: no other model has as good a F1 and as small a gap"
     )
-    console.print("change: 95 % interval of the paired bootstrap; p: models exchanged at random, for one figure alone")
     console.print(
-        f"*: p < {LEVEL}, adjusted over the models (Holm), not over the figures, and the interval leaves out 0"
+        "change: 95 % interval, of gaps and FATE with allowance for what noise lifts; p: for one figure alone"
     )
+    console.print(f"*: p < {LEVEL}, adjusted over the models (Holm), not over the figures")
     for notice in result.notices:
         console.print(f"note: {escape(notice)}")
 
@@ -77,15 +79,15 @@ def _fate(found: ModelComparison, name: str) -> str:
     one = found.fate[name]
     if one.value is None:
         return NOTHING
-    low, high = ("?" if end is None else f"{end:+.2f}" for end in (one.low, one.high))
-    return f"{one.value:+.2f} [{low}, {high}]"
+    low, high = -inf if one.low is None else one.low, inf if one.high is None else one.high
+    return f"{one.value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _moved(change: Change | GapChange) -> str:
     if change.change is None or change.low is None or change.high is None:
         return NOTHING
     mark = " *" if direction(change) else ""
-    return f"{change.change:+.3f} [{change.low:+.2f}, {change.high:+.2f}]{mark}"
+    return f"{change.change:+.3f} [{change.low:+.3f}, {change.high:+.3f}]{mark}"
 
 
 def _p(p: float | None) -> str:

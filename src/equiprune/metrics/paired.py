@@ -215,7 +215,8 @@ def changes(first: Figures, second: Figures, boot: Drawn, null: Drawn, reaches: 
     The interval of a change of a gap, or of an ECE, is put together from those of the models' own audits: noise
     lifts such figures, and by how much depends on what they truly are, which may differ between the models. Its p is
     the larger of two. Exchanging answers asks whether the models are alike; but they may differ and the gap be as large
-    as before, because another group is served worse now. So the bootstrap's test of equal gaps has to agree.
+    as before, because another group is served worse now. So the bootstrap's test of equal gaps has to agree. The
+    interval ends at 0 where the test excludes it, and holds it where the test does not.
 
     Args:
         first: of the baseline.
@@ -259,18 +260,26 @@ def _change(
         if np.isnan(value[place]):
             continue
         size, steps = abs(float(value[place])), two[:, 1] - two[:, 0]
+        p[place] = testing.chance(size, np.abs(exchanged[:, 1] - exchanged[:, 0]))[2]
         if ends is None:
             both = intervals.interval(float(value[place]), steps, -top, top)
         else:
             pair = zip((before, after), ends, strict=True)
             old, new = (Lifted.of(float(one[place]), *end[place].tolist()) for one, end in pair)
             both = mover.change(old, new, mover.correlation(two[:, 0], two[:, 1]))
+            known = steps[~np.isnan(steps)]
+            p[place] = max(p[place], testing.two_sided(size, float(known.std()) if len(known) else 0.0))
+            both = _agreeing(both, float(value[place]), float(p[place]))
         low[place], high[place] = np.clip(both, -top, top)
-        p[place] = testing.chance(size, np.abs(exchanged[:, 1] - exchanged[:, 0]))[2]
-        if ends is not None:
-            steps = steps[~np.isnan(steps)]
-            p[place] = max(p[place], testing.two_sided(size, float(steps.std()) if len(steps) else 0.0))
     return Change(before, after, low, high, p)
+
+
+def _agreeing(ends: tuple[float, float], value: float, p: float) -> tuple[float, float]:
+    """An interval that says of 0 what the test says: it holds 0 unless p < 0.05, and then ends there at the latest."""
+    low, high = ends
+    if p >= testing.LEVEL:
+        return min(low, 0.0), max(high, 0.0)
+    return (low, min(high, 0.0)) if value < 0 else (max(low, 0.0), high)
 
 
 Fates = dict[str, tuple[float, float, float]]
