@@ -142,7 +142,7 @@ class Sheet:
         found = self.gaps[name]
         j = None if np.isnan(found.value).all() else int(np.nanargmax(found.value))
         value = np.nan if j is None else float(found.value[j])
-        floor, floor_high, p_value = testing.chance(value, self.null.worst[name])
+        floor, floor_high, p_value = self._chance(name, value)
         low, high = (np.nan, np.nan) if j is None else (np.nanmax(found.least), np.nanmax(found.high))
         used = 0 if j is None else int(self._used(name, j).sum())
         return Gap(
@@ -163,6 +163,14 @@ class Sheet:
             ratio=None if j is None else self._ratio(name, self.among[j]),
             deviation=None if j is None else self._deviation(name),
         )
+
+    def _chance(self, name: str, value: float) -> tuple[float, float, float]:
+        """Floor, its 95th percentile and p-value; what draws know to first order only is compared to first order."""
+        floor, high, p = testing.chance(value, self.null.worst[name])
+        seen = self.null.seen.get(name, value)
+        if np.isnan(value) or np.isnan(seen):
+            return floor, high, p
+        return floor, high, testing.chance(seen, self.null.worst[name])[2]
 
     def _names(self, pair: tuple[int, int]) -> tuple[str, str]:
         return self.groups[pair[0]], self.groups[pair[1]]

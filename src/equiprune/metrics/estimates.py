@@ -35,6 +35,9 @@ OF = {
 }
 """What a rate is a share of: the key of `sampling.effective`."""
 
+CASE_MIX = ("ppv", "selection_rate")
+"""Rates whose noise is also that of how many rows of each class a group has."""
+
 MULTINOMIAL = 10
 """What drawing a confusion cell costs, beside drawing a row."""
 
@@ -123,8 +126,7 @@ def counted(predictions: Predictions, among: Pairs, policy: Policy, draws: int, 
     together = {}
     for name in COUNT_GAPS:
         delta = _groups(name, rates, policy, among)
-        weight = gap_weights(name, delta, policy) * np.where(delta < 0, -1.0, 1.0)
-        together[name] = Together(_flat(delta), _flat(weight))
+        together[name] = Together(_flat(delta), _flat(gap_weights(name, delta, policy) * _signs(delta)))
     atoms, slots_ = count_atoms(predictions), len(predictions.groups) + 1
     made = 0
     cost = len(atoms) * (MULTINOMIAL if atoms.copies.max() > 1 else 1)
@@ -153,6 +155,16 @@ def counted(predictions: Predictions, among: Pairs, policy: Policy, draws: int, 
 def _groups(name: str, rates: gaps.Rates, policy: Policy, among: Pairs) -> Values:
     """Components between groups (the last side, all rows, is in no pair)."""
     return gaps.components(name, rates, policy, among)
+
+
+def _signs(delta: Float[np.ndarray, "pair part class"]) -> Float[np.ndarray, "pair part class"]:
+    """What turns a sum of differences into one of their sizes.
+
+    Of differences that are exactly 0 every other one is turned: the differences of selection rates add up to 0, and
+    their sum would seem never to vary.
+    """
+    other = np.where(np.arange(delta.shape[-1]) % 2, -1.0, 1.0)
+    return np.where(delta == 0, other, np.where(delta < 0, -1.0, 1.0))
 
 
 def _flat(parts: Float[np.ndarray, "*axes part class"]) -> Float[np.ndarray, "*axes item"]:
@@ -313,7 +325,10 @@ def _count_gap(
     variance, _ = _reach(name, found, among, policy, np.full((len(among), 1), z))
     shrunk = intervals.shared_out(variance, weight, found.gap[name], z)
     _, reach = _reach(name, found, among, policy, shrunk)
-    noise = _flat(chance.noise[name]) * np.sqrt(2 / np.pi)
+    noise = _flat(chance.noise[name])
+    if name in CASE_MIX:  # permutations keep the classes of each group, another test set would not
+        noise = np.fmax(noise, np.sqrt(variance))
+    noise = noise * np.sqrt(2 / np.pi)
     return intervals.sum_of_sizes(_flat(delta), reach, variance, weight, noise)
 
 

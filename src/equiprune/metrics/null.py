@@ -35,15 +35,19 @@ class Null:
         worst: draws of every gap, of the worst pair.
         noise: standard deviation of every component, or of the gaps of single figures, (pair,).
         shift: their mean, with its sign: what the case mix makes of them, where error rates are equal.
+        seen: gaps as the draws compute them, to first order, in the groups as they are: what the draws of `worst` are
+            compared with. Others are compared with the gap itself.
     """
 
     worst: dict[str, Float[np.ndarray, " draw"]] = field(default_factory=dict)
     noise: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
     shift: dict[str, Float[np.ndarray, "pair ..."]] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
 
     def joined(self, other: Null) -> Null:
         """The gaps of both."""
-        return Null(self.worst | other.worst, self.noise | other.noise, self.shift | other.shift)
+        parts = ((getattr(self, name), getattr(other, name)) for name in ("worst", "noise", "shift", "seen"))
+        return Null(*(mine | theirs for mine, theirs in parts))
 
     def is_none(self, name: str, pair: int) -> bool:
         """Whether equal error rates make the true gap 0, the case mix of a pair being alike or of no matter.
@@ -240,11 +244,28 @@ def null_of_scores(
     shared = found.sums.shape[1]
     columns = np.array([[*range(shared), shared + g, shared + groups + g] for g in range(groups)])
     law = _permuted if draws * len(group) <= EXACT else _normal
-    sums = law(values, columns, group, stratum, draws, rng)
     own = np.arange(groups)
-    sums += np.concatenate([base[:, :shared], *(base[own, shared + m * groups + own][:, None] for m in (0, 1))], axis=1)
+    base = np.concatenate([base[:, :shared], *(base[own, shared + m * groups + own][:, None] for m in (0, 1))], axis=1)
+    seen = np.stack([values[group == g][:, part].sum(axis=0) for g, part in enumerate(columns)])[None]
+    drawn = _figures(law(values, columns, group, stratum, draws, rng) + base, found)
+    observed = _figures(seen + base, found)
+    refitted = known.task == "multiclass" and draws * len(known) <= REFITTED
+    if refitted:
+        drawn |= _refitted(known, unit, group, stratum, draws, rng)
+    nothing = not found.ranks.shared.any()
+    for name in SCORED:
+        value = drawn[name] if not (nothing and name in found.compared) else np.full_like(drawn["ece"], np.nan)
+        _keep(result, name, gaps.differences(value[..., None], among)[..., 0])
+        if not (refitted and name in SCORED[4:]):
+            result.seen[name] = float(gaps.worst(gaps.scalar_by_pair(observed[name], among))[0])
+    return result
+
+
+def _figures(sums: Float[np.ndarray, "draw group own"], found: Scored) -> dict[str, Float[np.ndarray, "draw group"]]:
+    """Figures of scores from the sums of each group's own columns."""
+    shared = found.sums.shape[1]
     share = ratio(found.sums[:, 0].sum(), np.where(sums[..., 0] > 0, sums[..., 0], np.nan))
-    figures = {
+    return {
         "ece": calibration.ece(sums[..., 0], sums[..., 2 : shared - 2]),
         "brier": calibration.brier(sums[..., 0], sums[..., 1]),
         "calibration_intercept": found.pooled[0] + share * sums[..., shared - 2],
@@ -252,13 +273,6 @@ def null_of_scores(
         "auroc": found.ranks.base[0] + sums[..., shared],
         "average_precision": found.ranks.base[1] + sums[..., shared + 1],
     }
-    if known.task == "multiclass" and draws * len(known) <= REFITTED:
-        figures |= _refitted(known, unit, group, stratum, draws, rng)
-    nothing = not found.ranks.shared.any()
-    for name in SCORED:
-        value = figures[name] if not (nothing and name in found.compared) else np.full_like(figures["ece"], np.nan)
-        _keep(result, name, gaps.differences(value[..., None], among)[..., 0])
-    return result
 
 
 def _refitted(

@@ -126,7 +126,8 @@ def detectable(
             nearer to 1/2, where shares are noisier. None: the noise does not depend on the gap.
 
     Returns:
-        Σ weight x difference at that difference; nan where even the largest would not be found.
+        Σ weight x difference at that difference; nan where even the largest would not be found, or where chance
+        shows nothing, so that its noise is not known.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -136,7 +137,7 @@ def detectable(
     """
     permuted = permuted[~np.isnan(permuted)]
     used = (weight > 0) & ~np.isnan(noise)
-    if not len(permuted) or not used.any():
+    if not len(permuted) or not used.any() or noise[used].max() == 0:
         return np.nan
     limit = float(np.quantile(permuted, 1 - LEVEL))
     drawn = rng.normal(size=(1000, int(used.sum())))
