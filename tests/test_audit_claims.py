@@ -73,3 +73,38 @@ def test_what_the_case_mix_explains_is_no_zero() -> None:
     assert (parity.low or 0) > 0.25
     assert (parity.high or 0) < 0.4
     assert error_rate.low == 0
+
+
+def test_the_gap_of_selection_rates_of_a_perfect_model_is_not_certain() -> None:
+    """Both classes' differences are each other's opposite, and 0: their sum never varies, their sizes do."""
+    label = np.tile([0, 1], 30)
+    p = Predictions(label, np.eye(2)[label], np.repeat([0, 1], 30), ["no", "yes"], ["f", "m"])
+    found = audit(p, replicates=200)
+    single = next(one for one in found.gaps_by_class if one.rate == "selection_rate")
+    assert found.gaps["selection_rate"].high == pytest.approx(single.high)
+    assert (found.gaps["selection_rate"].high or 0) > 0.2
+    assert found.gaps["accuracy"].detectable is None
+
+
+def test_a_tie_of_scores_is_a_tie_to_first_order() -> None:
+    """One row of 80 is wrong and scores are tied: every permutation of groups has the same gap."""
+    label = np.tile([0, 1], 40)
+    score = np.where(label[:, None] == 0, [[0.9, 0.1]], [[0.2, 0.8]])
+    score[0] = [0.2, 0.8]
+    p = Predictions(label, score, np.repeat([0, 1], 40), ["no", "yes"], ["f", "m"])
+    found = audit(p, replicates=300)
+    assert found.gaps["average_precision"].p_value == found.gaps["auroc"].p_value == 1.0
+
+
+def test_by_chance_alone_the_interval_of_a_gap_that_follows_the_case_mix_holds_0() -> None:
+    """Three groups that differ in nothing; 60 test sets, and a lower end above 0 in 1 of 20 would be 3."""
+    rng = np.random.default_rng(3)
+    above = 0
+    for _ in range(60):
+        n = 400
+        group, label = rng.choice(3, n, p=[0.5, 0.3, 0.2]), rng.integers(3, size=n)
+        logit = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[label]
+        score = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+        p = Predictions(label, score, group, ["a", "b", "c"], ["x", "y", "z"])
+        above += (audit(p, replicates=100).gaps["selection_rate"].low or 0) > 0
+    assert above <= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import equiprune
 from equiprune.cli import main
 
 
@@ -144,7 +146,7 @@ def test_a_limit_on_what_is_not_estimable_is_told(tmp_path: Path, capsys: pytest
     path.write_text("\n".join(["image,label,sex,score_a,score_b", *rows]))
     limit = ("--fail-on", "overall.calibration_slope<0.5")
     assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit) == 0
-    assert "not estimable, and the limit is not passed" in capsys.readouterr().err
+    assert "not estimable, and the limit counts as kept" in capsys.readouterr().err
     assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit, "--fail-on-missing") == 5
 
 
@@ -178,3 +180,33 @@ def test_many_groups_are_rows(groups: int, tmp_path: Path, capsys: pytest.Captur
     assert "lowest F1 first" in out
     assert ("and 20 more groups" in out) == (groups == 40)
     assert all(len(line) <= 110 for line in out.splitlines())
+
+
+def test_an_audit_says_where_it_came_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path / "p.csv")
+    found = audited(capsys, path, *GROUPED, "--split", "test", "--missing", "7")
+    assert found["source"] == {
+        "version": equiprune.__version__,
+        "file": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "split": "test",
+        "unit": None,
+        "groups": "light=1-3;dark=4,5,6",
+        "missing": "7",
+    }
+    assert any("with only 50 replicates" in notice for notice in found["notices"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seed", "-1"), "seed must be at least 0, not -1"),
+        (("--fail-on-missing",), "--fail-on-missing says what limits mean"),
+        (("--out", "/proc/equiprune"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    arguments: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("audit", table(tmp_path / "p.csv"), *GROUPED, "--replicates", "20", *arguments) == 2
+    assert told in " ".join(capsys.readouterr().err.split())

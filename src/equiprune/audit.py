@@ -122,7 +122,7 @@ def audit(
     from equiprune.metrics.null import null_of_counts, null_of_scores
     from equiprune.metrics.scored import scored
 
-    check_options(eodd, zero_support, replicates, min_support)
+    check_options(eodd, zero_support, replicates, min_support, seed)
     check_groups(predictions, privileged)
     policy = Policy(eodd, zero_support)
     first = infer_privileged(predictions) if privileged is None else privileged
@@ -156,8 +156,8 @@ def audit(
     ).audit(replicates=replicates, seed=seed, min_support=min_support)
 
 
-def check_options(eodd: str, zero_support: str, replicates: int, min_support: int) -> None:
-    """Refuses conventions that do not exist and numbers below 1, all at once (UsageError)."""
+def check_options(eodd: str, zero_support: str, replicates: int, min_support: int, seed: int = 0) -> None:
+    """Refuses conventions that do not exist and numbers that are too small, all at once (UsageError)."""
     problems = [
         Problem(f"{name} {value!r} does not exist", hint=nearest(value, get_args(allowed)))
         for name, value, allowed in (
@@ -167,9 +167,9 @@ def check_options(eodd: str, zero_support: str, replicates: int, min_support: in
         if value not in get_args(allowed)
     ]
     problems += [
-        Problem(f"{name} must be at least 1, not {value}")
-        for name, value in (("replicates", replicates), ("min_support", min_support))
-        if value < 1
+        Problem(f"{name} must be at least {least}, not {value}")
+        for name, value, least in (("replicates", replicates, 1), ("min_support", min_support, 1), ("seed", seed, 0))
+        if value < least
     ]
     if problems:
         raise UsageError(problems)

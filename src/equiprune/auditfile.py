@@ -190,6 +190,20 @@ class Conventions(BaseModel):
     calibration: str = "logistic regression on the logit of the probability that ece uses; intercept with slope 1"
 
 
+class Source(BaseModel):
+    """Where the predictions came from and how they were read, so that an audit can be traced and made again."""
+
+    model_config = _RECORD
+
+    version: str = Field(description="Of equiprune.")
+    file: str = Field(description="The table or run, as it was named.")
+    sha256: str | None = Field(description="Of the table's bytes; null for a run, which records its own.")
+    split: str | None = Field(description="The rows that were taken; null: all.")
+    unit: str | None = Field(description="The column of unit ids that was named.")
+    groups: str | None = Field(description="The regrouping.")
+    missing: str | None = Field(description="Values of the attribute that mean unknown, besides blank.")
+
+
 class Audit(BaseModel):
     """The result of `audit`: `audit.json` is exactly this, with null for what is undefined."""
 
@@ -219,6 +233,7 @@ class Audit(BaseModel):
     fate: dict[str, str | float | None] | None = Field(
         None, description="FATE on eopp0, eopp1 and eodd against the model named `baseline`."
     )
+    source: Source | None = Field(None, description="Of an audit made by the command; null where arrays were audited.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before leaning on the figures.")
 
     def to_dict(self) -> dict[str, Any]:

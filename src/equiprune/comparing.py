@@ -29,6 +29,7 @@ from equiprune.metrics import gaps, paired, testing
 from equiprune.metrics.counts import count
 from equiprune.metrics.estimates import FIGURES, GAPS, shared_classes
 from equiprune.metrics.gaps import Pairs, Policy
+from equiprune.metrics.notices import NO_UNITS
 from equiprune.metrics.pairedscores import score_changes, sums
 from equiprune.metrics.tradeoff import CRITERIA, mean_f1, pareto
 from equiprune.predictions import Predictions
@@ -95,7 +96,7 @@ def compare(
     """
     chosen = rules or Rules()
     _check(others, name, chosen)
-    check_options(chosen.eodd, chosen.zero_support, replicates, chosen.min_support)
+    check_options(chosen.eodd, chosen.zero_support, replicates, chosen.min_support, seed)
     models = pairing.paired(baseline, others, name)
     check_groups(models[name], privileged)
     counts = count(models[name]).take(slice(-1))
@@ -203,7 +204,10 @@ class _Bench:
                 paired_by="image" if by_image else "position",
                 drawn="rows" if p.unit is None else "units",
             ),
-            notices=notices(self.rules.criterion, chance, comparisons, self.supported),
+            notices=(
+                *notices(self.rules.criterion, chance, comparisons, self.supported),
+                *((NO_UNITS,) if p.unit is None else ()),
+            ),
         )
 
     def _found(self) -> Found:

@@ -80,7 +80,7 @@ class ModelError(EquipruneError):
 
 
 class LimitExceeded(EquipruneError):  # noqa: N818 - no fault: a limit the user set
-    """A `--fail-on` limit was passed: the audit itself went well."""
+    """A `--fail-on` limit was exceeded: the audit itself went well."""
 
     exit_code = 5
 

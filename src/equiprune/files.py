@@ -19,6 +19,10 @@ from typing import Any
 from equiprune.errors import DataError, Problem, UsageError
 
 PART = "tmp-*.part"
+UNWRITABLE = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+    *(errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def explained(error: OSError, path: Path) -> Exception:
                 hint="Free some space and run the same command again: it carries on",
             )
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in UNWRITABLE:
         return UsageError(
             Problem(f"cannot be written ({error.strerror})", file=str(path), hint="Choose another folder")
         )

@@ -30,7 +30,7 @@ from equiprune.reading.scores import (
 )
 from equiprune.reading.values import LISTED, Values, codes_of, each_row, ids_of, labels, names_in, numbers
 
-SUM_TOLERANCE = 1e-3
+SUM_TOLERANCE = 1e-3 + 1e-6  # scores that are written with three decimals may be off by 0.001 and a rounding
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -340,7 +340,7 @@ def _wrong_values(p: Predictions) -> Iterator[Problem]:
             np.flatnonzero(off),
             SCORE + "*",
             lambda i: f"the scores sum to {total[i]:.6g}, not 1",
-            "Give probabilities (softmax of the logits)",
+            "Give probabilities (softmax of the logits); if they were rounded, with more decimals",
         )
         return
     wrong = ~(np.isnan(p.label) | (p.label == 0) | (p.label == 1))

@@ -38,6 +38,10 @@ CLASS_RATES = ("tpr", "fpr", "ppv", "fnr", "selection_rate")
 LOWER_IS_BETTER = ("ece", "brier")
 NOT_RANKED = ("calibration_intercept", "calibration_slope")
 FEW_GROUPS = 10
+FEW_REPLICATES = 200
+_ROUGH = (
+    "with only {} replicates floors and p-values are coarse, and intervals unsteady: take 2,000 for a result to show"
+)
 
 
 def supported(counts: Counts, least: int) -> Bool[np.ndarray, " group"]:
@@ -106,6 +110,7 @@ class Sheet:
             notices=(
                 *notices(p, self.counted.counts.take(slice(-1)), self.supported, min_support),
                 *self._backwards(),
+                *((_ROUGH.format(replicates),) if replicates < FEW_REPLICATES else ()),
             ),
         )
 

@@ -88,6 +88,7 @@ def test_the_detectable_gap_is_found_in_eighty_of_a_hundred() -> None:
 def test_what_no_gap_could_show_is_undefined() -> None:
     rng = np.random.default_rng(0)
     assert np.isnan(testing.detectable(np.full(100, np.nan), np.ones(1), np.ones(1), rng))
+    assert np.isnan(testing.detectable(np.zeros(100), np.zeros(2), np.full(2, 0.5), rng))  # nothing is ever wrong
     assert np.isnan(testing.detectable(np.full(100, 1.9), np.full(3, 0.01), np.full(3, 1 / 3), rng))
 
 

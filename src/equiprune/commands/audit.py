@@ -15,7 +15,7 @@ from equiprune.errors import LimitExceeded, Problem, UsageError
 from equiprune.progress import say
 
 if TYPE_CHECKING:
-    from equiprune.auditfile import Audit
+    from equiprune.auditfile import Audit, Source
     from equiprune.metrics.operating import OperatingPoint
     from equiprune.predictions import Predictions
 
@@ -65,8 +65,8 @@ def audit(
         unit: column of patient or lesion ids.
         privileged: the better-served group; by default the one with the highest macro F1.
         out: folder for audit.json.
-        fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is passed the exit code is 5.
-        fail_on_missing: a limit also counts as passed where its figure is not estimable or leaves classes out.
+        fail_on: a limit such as "eopp1>0.1" or "eopp1.low>0"; if it is exceeded the exit code is 5.
+        fail_on_missing: a limit also counts as exceeded where its figure is not estimable or leaves classes out.
         replicates: bootstrap draws and permutations.
         thresholds: see there.
         meaning: see there.
@@ -76,6 +76,8 @@ def audit(
     from equiprune.commands.audit_tables import audit_table
     from equiprune.commands.limits import Limit
 
+    if fail_on_missing and not fail_on:
+        raise UsageError("--fail-on-missing says what limits mean: give one with --fail-on")
     limits = [Limit.parse(text) for text in fail_on]
     source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
     if source is None:
@@ -90,12 +92,12 @@ def audit(
         zero_support=meaning.zero_support,
         min_support=meaning.min_support,
     )
-    result = _told(result, point, (*source.notices, *seen))
-    passed = [limit.told(result) for limit in limits if limit.passed(result)]
-    missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.passed(result)]
+    result = _told(result, point, (*source.notices, *seen), _traced(predictions, source, table))
+    exceeded = [limit.told(result) for limit in limits if limit.exceeded(result)]
+    missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.exceeded(result)]
     for text in missing if not fail_on_missing else ():
-        say(f"{text}, and the limit is not passed")
-    passed += missing if fail_on_missing else []
+        say(f"{text}, and the limit counts as kept; --fail-on-missing decides otherwise")
+    exceeded += missing if fail_on_missing else []
     if out is not None:
         result.write(out / "audit.json")
         say(f"audit: {out / 'audit.json'}")
@@ -103,8 +105,8 @@ def audit(
         print(json.dumps(result.to_dict(), ensure_ascii=False))
     else:
         audit_table(result)
-    if passed:
-        raise LimitExceeded([Problem(text) for text in passed])
+    if exceeded:
+        raise LimitExceeded([Problem(text) for text in exceeded])
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class _Source:
     found: Predictions
     validation: Any
     privileged: str | None
+    split: str | None
     unit: str | None = None
     notices: tuple[str, ...] = ()
 
@@ -129,6 +132,7 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
         found=run.predictions(step, split or "test"),
         validation=lambda: run.predictions(step, "validation"),
         privileged=infer_privileged(run.predictions(run.steps()[0], "validation")),
+        split=split or "test",
     )
 
 
@@ -142,6 +146,7 @@ def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequ
         found=found,
         validation=(lambda: table.read(path, attribute, "validation", unit)) if splits and split == "test" else None,
         privileged=None,
+        split=split,
         unit=unit,
         notices=notices if splits and split is None else (),
     )
@@ -187,10 +192,26 @@ def _validation(source: _Source, thresholds: ThresholdOptions, table: TableOptio
     return table.read(thresholds.validation, names, split, source.unit)
 
 
-def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str]) -> Audit:
+def _traced(path: Path, source: _Source, table: TableOptions) -> Source:
+    from equiprune import __version__
+    from equiprune.auditfile import Source
+    from equiprune.files import sha256
+
+    return Source(
+        version=__version__,
+        file=str(path),
+        sha256=None if path.is_dir() else sha256(path),
+        split=source.split,
+        unit=source.unit,
+        groups=table.groups,
+        missing=table.missing,
+    )
+
+
+def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str], source: Source) -> Audit:
     from equiprune.auditfile import Thresholds
 
-    update: dict[str, object] = {"notices": (*result.notices, *notices)}
+    update: dict[str, object] = {"notices": (*result.notices, *notices), "source": source}
     if point is not None:
         values = dict(zip(point.classes, point.threshold.tolist(), strict=True))
         update["thresholds"] = Thresholds(rule=point.rule, chosen_on=point.chosen_on, values=values)

@@ -96,6 +96,7 @@ def gathered(paths: Sequence[Path], rows: RowOptions, table: TableOptions) -> Ga
         DataError: predictions cannot be read.
     """
     from equiprune.pairing import same
+    from equiprune.reading.scores import has_splits
 
     _check(paths, rows, table)
     models: dict[str, Predictions] = {}
@@ -103,6 +104,10 @@ def gathered(paths: Sequence[Path], rows: RowOptions, table: TableOptions) -> Ga
     for path in paths:
         if not path.is_dir():
             models[_name(path.stem, path, models)] = table.read(path, rows.attribute, rows.split, rows.unit)
+            if rows.split is None and has_splits(path):
+                notices.append(
+                    f"{path} has a split column, and all its rows are compared; --split test takes one split"
+                )
             continue
         for title, place, predictions in _of_run(path, rows.split or "test", alone=len(paths) == 1):
             twin = next((name for name, one in models.items() if same(one, predictions)), None)

@@ -74,7 +74,7 @@ class Limit:
         found: float | None = figures[self.figure][self.field]
         return found
 
-    def passed(self, audit: Audit) -> bool:
+    def exceeded(self, audit: Audit) -> bool:
         """Whether the audit's figure is beyond the limit; a figure that is not estimable is not.
 
         Raises:
@@ -92,10 +92,10 @@ class Limit:
         return f"{skipped} classes are left out, having no rows in a group" if skipped else None
 
     def told(self, audit: Audit) -> str:
-        """The limit, and the figure that passed it."""
-        return f"{self}: it is {self.value(audit):.4g}"
+        """The limit, and the figure that exceeded it."""
+        return f"the limit {self} is exceeded: it is {self.value(audit):.4g}"
 
     def __str__(self) -> str:
-        plain = self.section == ("gaps" if self.figure in GAPS else "overall")
+        plain = self.section == "gaps" and self.figure in GAPS
         name = self.figure if plain else f"{self.section}.{self.figure}"
         return f"{name}{'' if self.field == 'value' else '.' + self.field} {self.sign} {self.number:g}"

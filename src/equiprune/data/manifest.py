@@ -16,17 +16,9 @@ from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
 from equiprune.errors import DataError, Problem, UsageError, nearest
 from equiprune.reading.attribute import coded, group_rows, grouped, natural, regrouping
+from equiprune.reading.splits import SPLITS
 from equiprune.reading.table import Faults, Table, read_table
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _DEFAULT_SPLIT = "split"
 
 
@@ -247,11 +239,11 @@ def _splits(table: Table, settings: DataSettings, faults: Faults) -> NDArray[np.
     hint = "Allowed: train, validation, test"
     found: list[str] = []
     for cell, row in zip(table.columns[column], table.row, strict=True):
-        name = _SPLIT_NAMES.get(cell.casefold(), "")
+        name = SPLITS.get(cell.casefold(), "")
         if not cell:
             faults.add("blank", "the split is blank", row=row, column=column, hint=hint)
         elif not name:
-            faults.add("split", f"{cell!r} is no split", row=row, column=column, hint=nearest(cell, _SPLIT_NAMES))
+            faults.add("split", f"{cell!r} is no split", row=row, column=column, hint=nearest(cell, SPLITS))
         found.append(name)
     return np.array(found, dtype=np.str_)
 

@@ -12,6 +12,7 @@ from equiprune.predictions import Predictions
 from equiprune.reading.attribute import look_alikes, looks_missing
 
 FEW = 10
+NO_UNITS = "no unit ids: rows count as independent; several images of one patient make the intervals too narrow"
 SHOWN = 8
 
 
@@ -96,7 +97,7 @@ def _rows(predictions: Predictions) -> Iterator[str]:
     if unknown:
         yield f"{unknown:,} rows of unknown {predictions.attribute} count in the overall figures only"
     if predictions.unit is None:
-        yield "no unit ids: rows count as independent; several images of one patient make the intervals too narrow"
+        yield NO_UNITS
     else:
         known = predictions.group >= 0
         code = predictions.unit_code[known]

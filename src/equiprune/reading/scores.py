@@ -12,14 +12,17 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
-from equiprune.errors import DataError, nearest
+from equiprune.errors import DataError, Problem, UsageError, nearest
 from equiprune.reading.attribute import INTERSECTION, grouped, regrouping
+from equiprune.reading.splits import SPLITS
 from equiprune.reading.table import Faults, read_table
+from equiprune.reading.values import LISTED
 
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
 UNIT = "unit"
 PARQUET = (".parquet", ".pq")
 UNCERTAIN = "-1"
+_SUM = 1e-6
 
 Column = list[str] | NDArray[Any]
 
@@ -128,10 +131,13 @@ def frame_scores(frame: Frame, asked: Asked) -> ScoreTable:
     """Takes the columns of a data frame; rows are counted from 0 in messages.
 
     Raises:
-        UsageError: the regrouping is none.
+        UsageError: the regrouping is none, or this is no data frame.
         DataError: a column or a cell cannot be used; all problems at once.
     """
     asked.group_of()
+    if not isinstance(frame, Frame) or not all(isinstance(name, str | int) for name in frame.columns):
+        what = f"a data frame is needed, such as pandas'; this is a {type(frame).__name__}"
+        raise UsageError(Problem(what, hint="pandas.DataFrame(...) makes one"))
     faults = Faults("the data frame")
     wanted = _wanted(tuple(str(name) for name in frame.columns), asked, faults)
     if faults.problems():
@@ -156,10 +162,7 @@ def _assembled(
 ) -> ScoreTable:
     if faults.problems():
         raise DataError(faults.problems())
-    split = asked.split
-    kept = np.arange(len(row)) if split is None else np.flatnonzero(np.array(_text(columns["split"])) == split)
-    if not len(kept):
-        faults.add("split", f"no row of the split {split!r}" if len(row) else "the file has no rows", column="split")
+    kept = _kept(columns, row, asked.split, faults)
     unread: dict[tuple[int, str], str] = {}
     group, groups = _groups({name: _text(columns[name]) for name in wanted.attribute}, row, asked, faults)
     table = ScoreTable(
@@ -267,6 +270,23 @@ def _text(column: Column) -> list[str]:
     return ["" if np.isnan(x) else str(int(x)) if x.is_integer() else repr(x) for x in column.tolist()]
 
 
+def _kept(
+    columns: dict[str, Column], row: Int[np.ndarray, " row"], split: str | None, faults: Faults
+) -> Int[np.ndarray, " n"]:
+    """The rows of the split that is asked for."""
+    if split is None:
+        kept = np.arange(len(row))
+    else:
+        cells = _text(columns["split"])
+        kept = np.flatnonzero(np.array([SPLITS.get(cell.casefold(), cell) for cell in cells]) == split)
+        if not len(kept) and len(row):
+            seen = ", ".join(map(repr, sorted(set(cells))[:LISTED]))
+            faults.add("split", f"no row of the split {split!r}; the column holds {seen}", column="split")
+    if not len(row):
+        faults.add("split", "the file has no rows")
+    return kept
+
+
 def _floats(
     column: Column, kept: Int[np.ndarray, " n"], name: str, unread: dict[tuple[int, str], str]
 ) -> Float[np.ndarray, " n"]:
@@ -322,10 +342,28 @@ def _threshold(
 ) -> Float[np.ndarray, " class"] | None:
     if not wanted.threshold:
         return None
+    if not wanted.multilabel and len(wanted.classes) != 2:
+        what = f"thresholds are for findings or for two classes, not for {len(wanted.classes)}"
+        faults.add("threshold", what, column=wanted.threshold[0])
+        return None
     found = [_floats(columns[name], kept, name, unread) for name in wanted.threshold]
     for name, values in zip(wanted.threshold, found, strict=True):
         if len(set(values.tolist())) > 1:
             faults.add("threshold", "the threshold of a finding must be one number", column=name)
+    values = np.array([cells[0] if len(cells) else 0.5 for cells in found])
+    if not wanted.multilabel:
+        return _of_two(values, wanted, faults)
     if len(found) < len(wanted.classes):
         faults.add("threshold", "give a threshold for every finding or for none", column=wanted.threshold[0])
-    return np.array([values[0] if len(values) else 0.5 for values in found])
+    return values
+
+
+def _of_two(values: Float[np.ndarray, " given"], wanted: _Wanted, faults: Faults) -> Float[np.ndarray, 2]:
+    """The thresholds of two classes: where one is called from t on, the other is from 1 - t on."""
+    if len(values) == 1:
+        first = wanted.threshold[0] == THRESHOLD + wanted.classes[0]
+        return np.array([values[0], 1 - values[0]] if first else [1 - values[0], values[0]])
+    if abs(values.sum() - 1) > _SUM:
+        what = f"the thresholds of two classes must sum to 1; these are {values[0]:g} and {values[1]:g}"
+        faults.add("threshold", what, column=wanted.threshold[0], hint="Give that of one class only")
+    return values
