@@ -156,7 +156,7 @@ def test_a_limit_that_rests_on_fewer_classes_is_told(tmp_path: Path, capsys: pyt
     path.write_text("\n".join(["image,label,sex,score_a,score_b", *rows]))
     limit = ("--fail-on", "eopp1>0.9")
     assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit) == 0
-    assert "eopp1 > 0.9: 1 classes are left out" in capsys.readouterr().err
+    assert "eopp1 > 0.9: 1 class is left out" in capsys.readouterr().err
     assert _run("audit", path, "--attribute", "sex", "--replicates", "20", *limit, "--fail-on-missing") == 5
 
 

@@ -431,6 +431,15 @@ def test_scores_with_three_decimals_may_be_off_by_one_of_them(tmp_path: Path) ->
     assert "if they were rounded, with more decimals" in told
 
 
+def test_numbers_are_plain_and_columns_have_one_role(tmp_path: Path) -> None:
+    told = problems(written(tmp_path, "label,sex,score_a,score_b\na,f,0.1_5,0.85\nb,m,٠.9,0.1\n"))
+    assert "row 2, column 'score_a': '0.1_5' is no number" in told
+    assert "row 3, column 'score_a': '٠.9' is no number" in told
+    plain = written(tmp_path, HEAD + ROWS)
+    assert "column 'label': is the label, and cannot be the attribute too" in problems(plain, attribute="label")
+    assert "column 'sex': is named twice as an attribute" in problems(plain, attribute=("sex", "sex"))
+
+
 def test_what_is_no_data_frame_is_refused() -> None:
     with pytest.raises(UsageError, match="a data frame is needed, such as pandas'; this is a Table"):
         Predictions.from_frame(pa.table({"label": ["a"], "sex": ["f"]}), attribute="sex")

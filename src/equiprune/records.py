@@ -110,9 +110,17 @@ class Sheet:
             notices=(
                 *notices(p, self.counted.counts.take(slice(-1)), self.supported, min_support),
                 *self._backwards(),
-                *((_ROUGH.format(replicates),) if replicates < FEW_REPLICATES else ()),
+                *self._coarse(replicates),
             ),
         )
+
+    def _coarse(self, replicates: int) -> Iterator[str]:
+        """Permutations that are too few to say much."""
+        made = len(self.null.worst["eopp1"])
+        if replicates < FEW_REPLICATES:
+            yield _ROUGH.format(replicates)
+        elif made < replicates:
+            yield f"each costs much, so {made:,} permutations were made: no p-value is below {0.5 / (1 + made):.4f}"
 
     def _backwards(self) -> Iterator[str]:
         """Classes whose score ranks rows the wrong way round."""

@@ -268,6 +268,7 @@ def test_a_thousand_problems_of_one_kind_do_not_hide_another(folder: Path) -> No
         ({"groups": "=1;dark=2"}, "not NAME=VALUE"),
         ({"groups": "light=1;light=2"}, "group 'light' is named twice"),
         ({"groups": "light=1,2;dark=2"}, "value '2' is listed twice"),
+        ({"groups": "old=39-0;young=40"}, "the range 39-0 runs backwards"),
         ({"groups": "light=1;dark=-1", "missing": ("-1",)}, "'-1' is both in a group and missing"),
         ({"groups": "a=1;b=2", "attribute": ("sex", "skin")}, "does not say which attribute it regroups"),
         ({"attribute": ("sex", "sex")}, "'sex' is named twice"),

@@ -89,7 +89,8 @@ class Limit:
         if self.value(audit) is None:
             return "the figure is not estimable"
         skipped = audit.gaps[self.figure].classes_skipped if self.section == "gaps" else 0
-        return f"{skipped} classes are left out, having no rows in a group" if skipped else None
+        told = "1 class is" if skipped == 1 else f"{skipped} classes are"
+        return f"{told} left out, having no rows in a group" if skipped else None
 
     def told(self, audit: Audit) -> str:
         """The limit, and the figure that exceeded it."""

@@ -98,6 +98,7 @@ def parse_groups(text: str | None) -> dict[str, str]:
             pairs += [(one, name) for value in values for one in _expanded(value)]
         else:
             wrong.append(f"{part!r} is not NAME=VALUE,VALUE")
+    wrong += [f"the range {value} runs backwards" for value in _backwards([value for value, _ in pairs])]
     wrong += [f"group {name!r} is named twice" for name in _twice(names)]
     wrong += [f"value {value!r} is listed twice" for value in _twice([value for value, _ in pairs])]
     if not wrong and len(names) < 2:
@@ -113,6 +114,15 @@ def _expanded(value: str) -> list[str]:
         whole = range(int(first), int(last) + 1)
         return [value, *map(str, whole), *(f"{number}.0" for number in whole)]  # some programs write 63 as 63.0
     return [value]
+
+
+def _backwards(values: list[str]) -> list[str]:
+    ends = {value: value.partition("-") for value in values}
+    return [
+        value
+        for value, (first, _, last) in ends.items()
+        if first.isdecimal() and last.isdecimal() and int(first) > int(last)
+    ]
 
 
 def _twice(names: list[str]) -> list[str]:

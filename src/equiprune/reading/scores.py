@@ -230,6 +230,10 @@ def _wanted(header: tuple[str, ...], asked: Asked, faults: Faults) -> _Wanted:
     )
     if len(attribute) > 1 and joint in header and asked.groups is not None:
         faults.add("groups", "is an intersection already: its attributes cannot be regrouped", column=joint)
+    for name in sorted({name for name in attribute if attribute.count(name) > 1}):
+        faults.add(name, "is named twice as an attribute", column=name)
+    if label in attribute:
+        faults.add("label", "is the label, and cannot be the attribute too", column=label)
     if not classes:
         hint = "Write one column score_<class> of probabilities per class"
         faults.add("column", "there is no column of scores", column=SCORE + "*", hint=hint)
@@ -294,14 +298,21 @@ def _floats(
         return np.asarray(column[kept])
     cells = [column[i] for i in kept.tolist()]
     try:
-        return np.array(list(map(float, cells)))
+        return np.array(list(map(_number, cells)))
     except ValueError:
         return np.array([_float(cell, i, name, unread) for i, cell in enumerate(cells)])
 
 
+def _number(cell: str) -> float:
+    """A number as tables write it: 0.1_5 is a number to Python only."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    return float(cell)
+
+
 def _float(cell: str, index: int, name: str, unread: dict[tuple[int, str], str]) -> float:
     try:
-        return float(cell)
+        return _number(cell)
     except ValueError:
         unread[index, name] = f"{cell!r} is no number" if cell else "is blank"
         return np.inf
