@@ -185,7 +185,8 @@ def figures(found: Counted, scores: Scored, *, multilabel: bool) -> dict[str, Fi
     }
     for name, (p, n, weight, shape) in macro.items():
         value = performance.FROM_COUNTS[name](counts, multilabel=multilabel)
-        ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], found.spread[name], shape)
+        spread = found.spread[name] * _lost(size["positive"], weight)
+        ends = intervals.mean_of_proportions(p, n, weight, found.macro[name], spread, shape)
         if name == "f1":
             ends = np.clip(ends[0] - found.shift, 0, 1), np.clip(ends[1] - found.shift, 0, 1)
         result[name] = _holding(value, ends)
@@ -195,6 +196,12 @@ def figures(found: Counted, scores: Scored, *, multilabel: bool) -> dict[str, Fi
     for name in SCORED:
         result[name] = _holding(scores.value[name], (scores.low[name], scores.high[name]))
     return result
+
+
+def _lost(rows: Float[np.ndarray, "side class"], weight: Float[np.ndarray, "side class"]) -> Values:
+    """What the bootstrap's variance has lost: a resample of m rows of a class varies (m - 1) / m as much as they do."""
+    again = np.where(rows >= 2, rows / np.maximum(rows - 1, 1), 2.0)
+    return np.asarray(np.maximum((weight * again).sum(axis=-1), 1.0))
 
 
 def _holding(value: Values, ends: Ends) -> Figure:
