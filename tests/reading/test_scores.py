@@ -14,52 +14,53 @@ HEAD = "label,sex,split,score_mel,score_nev\n"
 ROWS = "mel,female,test,0.7,0.3\nnev,male,test,0.2,0.8\nnev,,train,0.4,0.6\nmel,male,test,0.9,0.1\n"
 
 
-def written(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "p.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
+def read(tmp_path: Path, text: str, **options: object) -> Predictions:
+    table = tmp_path / "p.csv"
+    table.write_text(text, encoding="utf-8")
+    return Predictions.read(table, **({"attribute": "sex"} | options))  # type: ignore[arg-type]
 
 
-def problems(path: Path, **options: object) -> str:
-    with pytest.raises(DataError) as caught:
-        Predictions.read(path, **({"attribute": "sex"} | options))  # type: ignore[arg-type]
-    return str(caught.value)
+def refusal(tmp_path: Path, text: str, **options: object) -> str:
+    with pytest.raises(DataError) as told:
+        read(tmp_path, text, **options)
+    return str(told.value)
 
 
 def test_the_threshold_of_one_of_two_classes_says_that_of_the_other(tmp_path: Path) -> None:
     for name, cut, expected in (("b", "0.3", [0.7, 0.3]), ("a", "0.6", [0.6, 0.4])):
         text = f"label,sex,score_a,score_b,threshold_{name}\na,f,0.5,0.5,{cut}\nb,m,0.1,0.9,{cut}\n"
-        found = Predictions.read(written(tmp_path, text), attribute="sex").threshold
+        found = read(tmp_path, text).threshold
         assert found is not None
         assert found.tolist() == pytest.approx(expected)
     text = "label,sex,score_a,score_b,threshold_a,threshold_b\na,f,0.5,0.5,0.5,0.3\nb,m,0.1,0.9,0.5,0.3\n"
-    assert "must sum to 1; these are 0.5 and 0.3" in problems(written(tmp_path, text))
+    assert "must sum to 1; these are 0.5 and 0.3" in refusal(tmp_path, text)
     text = "label,sex,score_a,score_b,score_c,threshold_a\na,f,0.5,0.5,0,0.5\nb,m,0.1,0.9,0,0.5\n"
-    assert "thresholds are for findings or for two classes, not for 3" in problems(written(tmp_path, text))
+    assert "thresholds are for findings or for two classes, not for 3" in refusal(tmp_path, text)
 
 
 def test_splits_have_several_spellings(tmp_path: Path) -> None:
-    path = written(tmp_path, HEAD + ROWS.replace("test", "Testing"))
-    assert len(Predictions.read(path, attribute="sex", split="test")) == 3
-    told = problems(path, split="validation")
+    table = HEAD + ROWS.replace("test", "Testing")
+    assert len(read(tmp_path, table, split="test")) == 3
+    told = refusal(tmp_path, table, split="validation")
     assert "no row of the split 'validation'; the column holds 'Testing', 'train'" in told
 
 
 def test_scores_with_three_decimals_may_be_off_by_one_of_them(tmp_path: Path) -> None:
     text = "label,sex,score_a,score_b,score_c\na,f,0.333,0.333,0.333\nb,m,0.1,0.8,0.101\n"
-    assert len(Predictions.read(written(tmp_path, text), attribute="sex")) == 2
-    told = problems(written(tmp_path, text.replace("0.101", "0.102")))
+    assert len(read(tmp_path, text)) == 2
+    told = refusal(tmp_path, text.replace("0.101", "0.102"))
     assert "row 3, column 'score_*': the scores sum to 1.002, not 1" in told
     assert "if they were rounded, with more decimals" in told
 
 
 def test_numbers_are_plain_and_columns_have_one_role(tmp_path: Path) -> None:
-    told = problems(written(tmp_path, "label,sex,score_a,score_b\na,f,0.1_5,0.85\nb,m,٠.9,0.1\n"))
+    told = refusal(tmp_path, "label,sex,score_a,score_b\na,f,0.1_5,0.85\nb,m,٠.9,0.1\n")
     assert "row 2, column 'score_a': '0.1_5' is no number" in told
     assert "row 3, column 'score_a': '٠.9' is no number" in told
-    plain = written(tmp_path, HEAD + ROWS)
-    assert "column 'label': is the label, and cannot be the attribute too" in problems(plain, attribute="label")
-    assert "column 'sex': is named twice as an attribute" in problems(plain, attribute=("sex", "sex"))
+    assert "column 'label': is the label, and cannot be the attribute too" in refusal(
+        tmp_path, HEAD + ROWS, attribute="label"
+    )
+    assert "column 'sex': is named twice as an attribute" in refusal(tmp_path, HEAD + ROWS, attribute=("sex", "sex"))
 
 
 def test_what_is_no_data_frame_is_refused() -> None:
@@ -69,7 +70,7 @@ def test_what_is_no_data_frame_is_refused() -> None:
 
 def test_several_attributes_make_intersections(tmp_path: Path) -> None:
     text = "label,sex,skin,score_a,score_b\na,f,1,1,0\nb,m,,1,0\nb,f,2,0,1\n"
-    p = Predictions.read(written(tmp_path, text), attribute=("sex", "skin"))
+    p = read(tmp_path, text, attribute=("sex", "skin"))
     assert (p.attribute, p.groups, p.group.tolist()) == ("sex & skin", ("f & 1", "f & 2"), [0, -1, 1])
     p.write(tmp_path / "again.csv")
     again = Predictions.read(tmp_path / "again.csv", attribute=("sex", "skin"))
