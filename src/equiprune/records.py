@@ -209,15 +209,32 @@ class Sheet:
     def _detectable(self, name: str, j: int, seed: int) -> float:
         rng = np.random.default_rng([seed, 5])  # the same for every gap, so that equal gaps have equal answers
         noise = self.null.noise[name][j].ravel()
-        weight, rate = np.ones(1), None
+        weight, shares = np.ones(1), None
         if name in COUNT_GAPS:
             weight = estimates.gap_weights(name, self._delta(name, self.among[j]), self.policy)[0].ravel()
-            single = self._rate_of("eopp1" if name == "eodd" else name)
-            rate = None if single is None else np.nan_to_num(np.resize(single[-1], len(weight)))
+            shares = self._shares(name, j)
         elif name in FROM_COUNTS:
-            rate = np.array([self._overall(name)])
+            shares = self._like_a_share(np.array([self._overall(name)]), noise)
         top = np.inf if name in NOT_RANKED else 1.0 + (name == "brier")
-        return testing.detectable(self.null.worst[name], noise, weight, rng, top, rate)
+        return testing.detectable(self.null.worst[name], noise, weight, rng, top, shares)
+
+    def _shares(self, name: str, j: int) -> testing.Shares | None:
+        """How the noise of a gap's components grows with it."""
+        leading = [part[0] for part in gaps.parts(name, self.policy)]  # of TPR and FPR the one that moves more
+        rate = np.concatenate([np.nan_to_num(self.counted.rates[one][-1]) for one, _ in leading])
+        if name == "selection_rate":  # permutations leave out most of the noise that its shares have
+            return self._like_a_share(rate, self.null.noise[name][j].ravel())
+        pair = list(self.among[j])
+        rows = np.concatenate([self.counted.size[estimates.OF[one]][pair] for one, _ in leading], axis=-1)
+        inverse = np.where(rows > 0, 1 / np.maximum(rows, 1), 0.0).sum(axis=0)
+        return testing.Shares(rate, inverse, np.repeat([times for _, times in leading], len(self.predictions.classes)))
+
+    def _like_a_share(
+        self, value: Float[np.ndarray, " item"], noise: Float[np.ndarray, " item"]
+    ) -> testing.Shares | None:
+        """Of as many observations as their noise under permutation tells; None where it has none."""
+        near = np.maximum(value * (1 - value), 1e-3)
+        return testing.Shares(value, noise**2 / near, np.ones(len(value))) if np.nanmax(noise) > 0 else None
 
     def _rate_of(self, name: str) -> Float[np.ndarray, "side class"] | None:
         single = {"eopp0": "tnr", "eopp1": "tpr"}.get(name, name)
@@ -330,7 +347,7 @@ class Sheet:
         return Conventions(
             eodd=self.policy.eodd,
             zero_support=self.policy.zero_support,
-            interval="95 %, score intervals: rates Wilson, differences Newcombe, means over classes Yan and Su, "
+            interval="95 %, score intervals: rates Wilson with continuity correction, differences Newcombe, means over classes Yan and Su, "
             f"with what hangs together from a bootstrap of {drawn} within groups; AUROC and average precision from "
             "DeLong's variance; a gap's lower end takes off what noise adds at most, and is 0 where p >= 0.05, unless "
             "the case mix alone makes a gap",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,21 +9,45 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from equiprune.metrics import intervals
-from equiprune.metrics.intervals import Difference, Together, interval, wilson
+from equiprune.metrics.intervals import Difference, Together, covering_interval, interval, score_interval
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    low, high = score_interval(np.array(hits / total), np.array(float(total)))
+    return float(low), float(high)
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
 def test_wilson_agrees_with_scipy(hits: int, total: int) -> None:
     hits = min(hits, total)
     expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
-    low, high = wilson(np.array(hits), np.array(total))
-    assert float(low) == pytest.approx(expected.low, abs=1e-9)
-    assert float(high) == pytest.approx(expected.high, abs=1e-9)
-    assert float(low) <= hits / total <= float(high)
+    low, high = wilson(hits, total)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert low <= hits / total <= high
 
 
-def test_wilson_of_nothing_is_undefined() -> None:
-    assert np.isnan(wilson(np.array(0), np.array(0))).all()
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_the_interval_of_a_reported_rate_agrees_with_scipy(hits: int, total: int) -> None:
+    hits = min(hits, total)
+    expected = stats.binomtest(hits, total).proportion_ci(method="wilsoncc")
+    low, high = covering_interval(np.array(hits / total), np.array(float(total)))
+    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert low <= hits / total <= high
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 15, 16, 30, 100, 300])
+def test_the_interval_of_a_reported_rate_covers_at_every_true_rate(n: int) -> None:
+    hits, rate = np.arange(n + 1), np.linspace(0.01, 0.99, 99)[:, None]
+    low, high = covering_interval(hits / n, np.full(n + 1, float(n)))
+    held = (low <= rate + 1e-12) & (rate - 1e-12 <= high)
+    assert (stats.binom.pmf(hits, n, rate) * held).sum(axis=1).min() >= 0.95 - 1e-9
+
+
+@pytest.mark.parametrize("interval_of", [score_interval, covering_interval])
+def test_a_proportion_of_nothing_has_no_interval(interval_of: Callable[..., intervals.Ends]) -> None:
+    assert np.isnan(interval_of(np.array(np.nan), np.array(0.0))).all()
+    low, high = interval_of(np.array(0.5), np.array(0.3))  # fewer than one independent observation
+    assert 0 <= low < 0.5 < high <= 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +71,7 @@ def test_differences_are_newcombes_published_examples(x: int, n: int, y: int, m:
 def test_one_class_is_wilson_itself_and_many_are_a_mean() -> None:
     p, n, one = np.array([0.7]), np.array([20.0]), np.ones(1)
     low, high = intervals.mean_of_proportions(p, n, one, np.array(1.0))
-    assert (float(low), float(high)) == pytest.approx(tuple(map(float, wilson(np.array(14), np.array(20)))))
+    assert (float(low), float(high)) == pytest.approx(wilson(14, 20))
     many = 400
     low, high = intervals.mean_of_proportions(
         np.full(many, 0.7), np.full(many, 20.0), np.full(many, 1 / many), np.array(1.0)
@@ -57,7 +83,7 @@ def test_one_class_is_wilson_itself_and_many_are_a_mean() -> None:
 def test_what_hangs_together_is_wider() -> None:
     p, n, weight = np.full(5, 0.7), np.full(5, 20.0), np.full(5, 0.2)
     apart, together = (tuple(map(float, intervals.mean_of_proportions(p, n, weight, np.array(r)))) for r in (1.0, 5.0))
-    assert together == pytest.approx(tuple(map(float, wilson(np.array(14), np.array(20)))))  # all alike: as one class
+    assert together == pytest.approx(wilson(14, 20))  # all alike: as one class
     assert together[0] < apart[0] < apart[1] < together[1]
     wide = [float(end) for end in intervals.mean_of_proportions(p, n, weight, np.array(1.0), np.array(0.01))]
     assert wide[1] - wide[0] == pytest.approx(2 * 1.96 * 0.1, rel=0.15)  # as wide as the bootstrap says
@@ -71,7 +97,7 @@ def test_f1_is_a_curve_of_the_share_of_hits() -> None:
     low, high = intervals.mean_of_proportions(
         np.array([0.5]), np.array([10.0]), np.ones(1), np.array(1.0), shape=intervals.as_f1
     )
-    expected = [float(intervals.as_f1(end)) for end in wilson(np.array(5), np.array(10))]
+    expected = intervals.as_f1(np.array(wilson(5, 10))).tolist()
     assert [float(low), float(high)] == pytest.approx(expected)
 
 

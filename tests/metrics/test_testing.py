@@ -85,6 +85,20 @@ def test_the_detectable_gap_is_found_in_eighty_of_a_hundred() -> None:
     assert (fresh > np.quantile(null, 0.95)).mean() == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize(("n", "rate", "times"), [(20, 1.0, 1.0), (40, 1.0, 1.0), (100, 0.98, 1.0), (100, 0.1, 0.5)])
+def test_a_detectable_difference_of_shares_is_found_in_eighty_of_a_hundred(n: int, rate: float, times: float) -> None:
+    """Power by summing over all outcomes, also where nothing was wrong and permutation shows no noise."""
+    noise = times * np.sqrt(rate * (1 - rate) * 2 / n)
+    shares = testing.Shares(np.array([rate]), np.array([2 / n]), np.array([times]))
+    null = np.abs(noise * np.random.default_rng(0).normal(size=20_000))
+    found = testing.detectable(null, np.array([noise]), np.ones(1), np.random.default_rng(0), shares=shares)
+    other = rate + found / times * (1 if rate < 0.5 else -1)
+    hits = np.arange(n + 1)
+    law = stats.binom.pmf(hits, n, rate)[:, None] * stats.binom.pmf(hits, n, other)
+    likely = [(x, y) for x, y in np.argwhere(law > 1e-6).tolist() if testing.fisher(x, n, y, n) < 0.05]
+    assert sum(law[x, y] for x, y in likely) == pytest.approx(0.8, abs=0.06)
+
+
 def test_what_no_gap_could_show_is_undefined() -> None:
     rng = np.random.default_rng(0)
     assert np.isnan(testing.detectable(np.full(100, np.nan), np.ones(1), np.ones(1), rng))

@@ -236,7 +236,7 @@ def _accuracy(found: Counted, *, multilabel: bool) -> Figure:
         near = np.clip(value, 0.01, 0.99)
         cells = (found.counts.positive + found.counts.negative).sum(axis=-1).astype(np.float64)
         rows = np.clip(np.nan_to_num(ratio(near * (1 - near), found.spread["accuracy"])), rows, np.maximum(cells, rows))
-    return _holding(value, intervals.score_interval(value, rows))
+    return _holding(value, intervals.covering_interval(value, rows))
 
 
 def by_class(found: Counted, scores: Scored) -> dict[str, Figure]:
@@ -244,7 +244,7 @@ def by_class(found: Counted, scores: Scored) -> dict[str, Figure]:
     result = {}
     for name, denominator in OF.items():
         value = found.rates[name]
-        result[name] = _holding(value, intervals.score_interval(value, found.size[denominator]))
+        result[name] = _holding(value, intervals.covering_interval(value, found.size[denominator]))
     counts = found.counts
     jaccard = ratio(counts.tp, counts.tp + counts.fp + counts.fn)
     low, high = intervals.score_interval(jaccard, found.size["union"])

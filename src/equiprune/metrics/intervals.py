@@ -22,37 +22,46 @@ LEVEL = 0.05
 Ends = tuple[Float[np.ndarray, "*axes"], Float[np.ndarray, "*axes"]]
 
 
-def wilson(
-    hits: Shaped[np.ndarray, "*axes"],
-    total: Shaped[np.ndarray, "*axes"],
-    effective: Float[np.ndarray, "*axes"] | None = None,
-    z: float | Float[np.ndarray, "*#axes"] = Z,
-) -> Ends:
-    """Wilson's interval of a proportion; nan where `total` is 0. It holds in small groups.
-
-    Args:
-        hits: how many.
-        total: of how many.
-        effective: the number of independent observations, where rows of a unit hang together.
-        z: half the width in standard errors.
-
-    Example:
-        >>> low, high = wilson(np.array(8), np.array(8))
-        >>> round(float(low), 3), float(high)
-        (0.676, 1.0)
-    """
-    return score_interval(ratio(hits, total), np.asarray(total if effective is None else effective, np.float64), z)
-
-
 def score_interval(
     p: Float[np.ndarray, "*axes"], n: Float[np.ndarray, "*axes"], z: float | Float[np.ndarray, "*#axes"] = Z
 ) -> Ends:
-    """Wilson's interval of a proportion `p` seen in `n` independent observations, which need not be whole."""
+    """Wilson's interval of a proportion `p` seen in `n` independent observations, which need not be whole.
+
+    It covers what it says on average over true proportions: what differences and means are put together from.
+
+    Example:
+        >>> low, high = score_interval(np.array(1.0), np.array(8))
+        >>> round(float(low), 3), float(high)
+        (0.676, 1.0)
+    """
     n = np.where(n > 0, n, np.nan)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     low, high = np.maximum(centre - half, 0), np.minimum(centre + half, 1)
     return np.asarray(np.minimum(low, p)), np.asarray(np.maximum(high, p))
+
+
+def covering_interval(p: Float[np.ndarray, "*axes"], n: Float[np.ndarray, "*axes"]) -> Ends:
+    """Wilson's 95 % interval with continuity correction, Newcombe's (1998) method 4: for a proportion that is reported.
+
+    It covers at least 95 % at every true proportion, where Wilson's own falls to 93 % with 8 observations.
+
+    Args:
+        p: the proportion.
+        n: independent observations, which need not be whole; nan ends where it is 0.
+
+    Example:
+        >>> low, high = covering_interval(np.array(81 / 263), np.array(263))  # Newcombe's example
+        >>> round(float(low), 4), round(float(high), 4)
+        (0.2535, 0.3682)
+    """
+    n = np.where(n > 0, n, np.nan)
+    ends = []
+    for share in (p, 1 - p):  # the upper end is the lower end of the opposite
+        root = np.sqrt(np.maximum(Z**2 - 1 / n + 4 * n * share * (1 - share) + (4 * share - 2), 0))
+        low = (2 * n * share + Z**2 - 1 - Z * root) / (2 * (n + Z**2))
+        ends.append(np.where(np.isnan(share + n), np.nan, np.where(share > 0, np.clip(low, 0, share), 0.0)))
+    return np.asarray(ends[0]), np.asarray(1 - ends[1])
 
 
 def smoothed(p: Float[np.ndarray, "*axes"], n: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
