@@ -23,7 +23,7 @@ def test_a_perfect_classifier_is_perfectly_fair() -> None:
 
 
 def test_all_wrong_in_a_tiny_group_is_no_certainty() -> None:
-    """0 of 7: Wilson's 95 % interval with continuity correction is [0, 0.439], also where each row is a unit with an id."""
+    """0 of 7: Wilson's 95 % interval with continuity correction is [0, 0.439], also where rows have ids."""
     label, group = np.array([0, 1] * 27), np.array([0] * 47 + [1] * 7)
     called = np.where(group == 1, 1 - label, label)
     score = np.where(called[:, None] == np.arange(2), 0.9, 0.1)

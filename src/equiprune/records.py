@@ -347,10 +347,10 @@ class Sheet:
         return Conventions(
             eodd=self.policy.eodd,
             zero_support=self.policy.zero_support,
-            interval="95 %, score intervals: rates Wilson with continuity correction, differences Newcombe, means over classes Yan and Su, "
-            f"with what hangs together from a bootstrap of {drawn} within groups; AUROC and average precision from "
-            "DeLong's variance; a gap's lower end takes off what noise adds at most, and is 0 where p >= 0.05, unless "
-            "the case mix alone makes a gap",
+            interval="95 %, score intervals: rates and accuracy Wilson with continuity correction, differences Newcombe, "
+            f"means over classes Yan and Su, with what hangs together from a bootstrap of {drawn} within groups; AUROC "
+            "and average precision from DeLong's variance; a gap's lower end takes off what noise adds at most, and is "
+            "0 where p >= 0.05, unless the case mix alone makes a gap",
             replicates=replicates,
             seed=seed,
             min_support=min_support,

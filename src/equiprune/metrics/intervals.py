@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from scipy.special import ndtr
 
 from equiprune.metrics.rates import ratio
@@ -30,7 +30,7 @@ def score_interval(
     It covers what it says on average over true proportions: what differences and means are put together from.
 
     Example:
-        >>> low, high = score_interval(np.array(1.0), np.array(8))
+        >>> low, high = score_interval(np.array(1.0), np.array(8.0))
         >>> round(float(low), 3), float(high)
         (0.676, 1.0)
     """
@@ -51,7 +51,7 @@ def covering_interval(p: Float[np.ndarray, "*axes"], n: Float[np.ndarray, "*axes
         n: independent observations, which need not be whole; nan ends where it is 0.
 
     Example:
-        >>> low, high = covering_interval(np.array(81 / 263), np.array(263))  # Newcombe's example
+        >>> low, high = covering_interval(np.array(81 / 263), np.array(263.0))  # Newcombe's example
         >>> round(float(low), 4), round(float(high), 4)
         (0.2535, 0.3682)
     """
