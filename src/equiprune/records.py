@@ -25,6 +25,7 @@ from equiprune.auditfile import (
 )
 from equiprune.metrics import estimates, gaps, intervals, testing
 from equiprune.metrics.counts import Counts
+from equiprune.metrics.detectable import Shares, detectable
 from equiprune.metrics.estimates import BY_CLASS, FIGURES, GAPS, OF, Counted, Figure, Gaps
 from equiprune.metrics.gaps import COUNT_GAPS, Pairs, Policy
 from equiprune.metrics.notices import notices
@@ -216,25 +217,23 @@ class Sheet:
         elif name in FROM_COUNTS:
             shares = self._like_a_share(np.array([self._overall(name)]), noise)
         top = np.inf if name in NOT_RANKED else 1.0 + (name == "brier")
-        return testing.detectable(self.null.worst[name], noise, weight, rng, top, shares)
+        return detectable(self.null.worst[name], noise, weight, rng, top, shares)
 
-    def _shares(self, name: str, j: int) -> testing.Shares | None:
+    def _shares(self, name: str, j: int) -> Shares | None:
         """How the noise of a gap's components grows with it."""
         leading = [part[0] for part in gaps.parts(name, self.policy)]  # of TPR and FPR the one that moves more
         rate = np.concatenate([np.nan_to_num(self.counted.rates[one][-1]) for one, _ in leading])
         if name == "selection_rate":  # permutations leave out most of the noise that its shares have
             return self._like_a_share(rate, self.null.noise[name][j].ravel())
         pair = list(self.among[j])
-        rows = np.concatenate([self.counted.size[estimates.OF[one]][pair] for one, _ in leading], axis=-1)
+        rows = np.concatenate([self.counted.size[OF[one]][pair] for one, _ in leading], axis=-1)
         inverse = np.where(rows > 0, 1 / np.maximum(rows, 1), 0.0).sum(axis=0)
-        return testing.Shares(rate, inverse, np.repeat([times for _, times in leading], len(self.predictions.classes)))
+        return Shares(rate, inverse, np.repeat([times for _, times in leading], len(self.predictions.classes)))
 
-    def _like_a_share(
-        self, value: Float[np.ndarray, " item"], noise: Float[np.ndarray, " item"]
-    ) -> testing.Shares | None:
+    def _like_a_share(self, value: Float[np.ndarray, " item"], noise: Float[np.ndarray, " item"]) -> Shares | None:
         """Of as many observations as their noise under permutation tells; None where it has none."""
         near = np.maximum(value * (1 - value), 1e-3)
-        return testing.Shares(value, noise**2 / near, np.ones(len(value))) if np.nanmax(noise) > 0 else None
+        return Shares(value, noise**2 / near, np.ones(len(value))) if np.nanmax(noise) > 0 else None
 
     def _rate_of(self, name: str) -> Float[np.ndarray, "side class"] | None:
         single = {"eopp0": "tnr", "eopp1": "tpr"}.get(name, name)
@@ -347,9 +346,9 @@ class Sheet:
         return Conventions(
             eodd=self.policy.eodd,
             zero_support=self.policy.zero_support,
-            interval="95 %, score intervals: rates and accuracy Wilson with continuity correction, differences Newcombe, "
-            f"means over classes Yan and Su, with what hangs together from a bootstrap of {drawn} within groups; AUROC "
-            "and average precision from DeLong's variance; a gap's lower end takes off what noise adds at most, and is "
+            interval="95 %, score intervals: rates and accuracy Wilson with continuity correction, differences "
+            f"Newcombe, means over classes Yan and Su, with what hangs together from a bootstrap of {drawn} within "
+            "groups; AUROC and average precision from DeLong's variance; a gap's lower end takes off what noise adds at most, and is "
             "0 where p >= 0.05, unless the case mix alone makes a gap",
             replicates=replicates,
             seed=seed,
