@@ -348,8 +348,8 @@ class Sheet:
             zero_support=self.policy.zero_support,
             interval="95 %, score intervals: rates and accuracy Wilson with continuity correction, differences "
             f"Newcombe, means over classes Yan and Su, with what hangs together from a bootstrap of {drawn} within "
-            "groups; AUROC and average precision from DeLong's variance; a gap's lower end takes off what noise adds at most, and is "
-            "0 where p >= 0.05, unless the case mix alone makes a gap",
+            "groups; AUROC and average precision from DeLong's variance; a gap's lower end takes off "
+            "what noise adds at most, and is 0 where p >= 0.05, unless the case mix alone makes a gap",
             replicates=replicates,
             seed=seed,
             min_support=min_support,
