@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     )
     gap = ep.audit(fair(label, group, classes, groups, 0)).gaps["eopp1"]
     print(f"the audit of the first: Eopp1 {gap.value:.3f}, noise floor {gap.floor:.3f}, p {gap.p_value:.2f}")
-    print(f"the smallest gap that this split would reveal in four of five cases: {gap.detectable:.3f}")
+    print(f"the smallest true gap that this split would reveal in four of five cases: {gap.detectable:.3f}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,31 @@ def test_the_gap_of_selection_rates_of_a_perfect_model_is_not_certain() -> None:
     single = next(one for one in found.gaps_by_class if one.rate == "selection_rate")
     assert found.gaps["selection_rate"].high == pytest.approx(single.high)
     assert (found.gaps["selection_rate"].high or 0) > 0.2
-    assert found.gaps["accuracy"].detectable is None
+
+
+def test_a_perfect_model_has_noise_that_it_does_not_show() -> None:
+    """30 of 30 right in both groups: what could have been missed is known for rates, and intervals have a width."""
+    label = np.tile([0, 1], 30)
+    p = Predictions(label, np.eye(2)[label] * 0.9 + 0.05, np.repeat([0, 1], 30), ["no", "yes"], ["f", "m"])
+    found = audit(p, replicates=200)
+    for name in ("eopp1", "accuracy", "recall", "precision", "balanced_accuracy"):
+        assert 0.15 < (found.gaps[name].detectable or 0) < 0.35, name
+    assert found.gaps["f1"].detectable is None
+    for figure in (found.by_group["f"].ece, found.by_group["f"].brier):
+        assert figure.value is not None
+        assert (figure.low or 0) <= max(figure.value - 0.03, 0)
+        assert (figure.high or 0) > figure.value + 0.03
+
+
+def test_few_permutations_say_nothing_of_the_case_mix() -> None:
+    rng = np.random.default_rng(0)
+    label, group = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
+    called = np.where(rng.random(300) < 0.8, label, 1 - label)
+    p = Predictions(label, np.where(called[:, None] == np.arange(2), 0.9, 0.1), group, ["no", "yes"], ["f", "m"])
+    found = [audit(p, replicates=n, seed=seed).gaps["eopp1"] for n in (1, 5, 20) for seed in range(5)]
+    not_rejected = [gap.low for gap in found if (gap.p_value or 0) >= 0.05]
+    assert len(not_rejected) >= 10
+    assert set(not_rejected) == {0.0}
 
 
 def test_a_tie_of_scores_is_a_tie_to_first_order() -> None:

@@ -109,6 +109,7 @@ def test_conventions_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture
         (("--validation", "v.csv"), "--validation is for choosing thresholds"),
         (("--groups", "light=1"), "fewer than two groups"),
         (("--fail-on", "f1<0.6"), "Write overall.f1 for the figure, or gaps.f1 for its gap"),
+        (("--fail-on", "tpr<0.5"), "tpr alone means the gap between groups, and 0 is fair. Write gaps.tpr"),
         (("--fail-on", "overall.eopp1>0.6"), "there is no figure 'eopp1'"),
         (("--fail-on", "overall.f1.floor>0.6"), "has no 'floor'"),
         (("--min-support", "0"), "min_support must be at least 1"),

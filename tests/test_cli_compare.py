@@ -123,7 +123,7 @@ def test_wrong_use(tables: tuple[Path, Path], tmp_path: Path, capsys: pytest.Cap
         ((tables[0], "--attribute", "tone"), 2, "two models are needed; there is old"),
         ((run,), 2, "two models are needed; there is 01-vanilla"),
         ((tables[0], tables[0], "--attribute", "tone"), 2, "named twice"),
-        ((tmp_path / "empty", run), 2, "no step of this run is complete"),
+        ((tmp_path / "empty", run), 2, "this folder is not a run"),
         ((run, "--attribute", "tone"), 2, "--attribute cannot be given"),
         ((*tables, "--attribute", "tone", "--gap", "eop1"), 2, "Did you mean 'eopp1'"),
         ((*tables, "--attribute", "tone", "--privileged", "lite"), 2, "Did you mean 'light'"),

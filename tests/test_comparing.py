@@ -177,6 +177,8 @@ def test_without_ids_rows_are_paired_by_position() -> None:
     first, second = model(), model(noise=2)
     found = fast(replace(first, image=None), second)
     assert found.conventions.paired_by == "position"
+    assert any("rows are paired by their order" in notice for notice in found.notices)
+    assert not any("paired by" in notice for notice in fast(first, second).notices)
     assert found.comparisons == fast(first, second).comparisons
     with pytest.raises(DataError, match=r"new: has 599 rows, baseline has 600\. Without image ids"):
         fast(replace(first, image=None), second.take(np.arange(599)))

@@ -129,13 +129,11 @@ def audit(
     counts = count(predictions).take(slice(-1))
     supported = records.supported(counts, min_support)
     among = records.compared_pairs(counts, supported)
-    by_counts, by_scores, by_chance, by_rank = (
-        np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(4)
-    )
+    by_counts, by_chance, by_rank = (np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(3))
     inside = np.flatnonzero(predictions.group >= 0)
     known = predictions if len(inside) == len(predictions) else predictions.take(inside)
     with ThreadPoolExecutor(1) as aside:
-        waiting = aside.submit(scored, predictions, estimates.shared_classes(counts, among), replicates, by_scores)
+        waiting = aside.submit(scored, predictions, estimates.shared_classes(counts, among))
         found = estimates.counted(predictions, among, policy, replicates, by_counts)
         null = null_of_counts(known, among, policy, replicates, by_chance)
         scores = waiting.result()

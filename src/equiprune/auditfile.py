@@ -172,7 +172,7 @@ class Conventions(BaseModel):
         10, description="Positives below which a group, or a group's class, is never called worst."
     )
     count_replicates: int | None = Field(None, description="Bootstrap draws of counts that were made.")
-    score_replicates: int = Field(description="Normal draws behind the interval of ECE.")
+    score_replicates: int = Field(0, description="Draws behind the intervals of figures of scores; 0: formulae.")
     floor_replicates: int = Field(description="Permutations of the gaps of counts.")
     auroc_floor_replicates: int = Field(description="Permutations, or normal draws, of the gaps of scores.")
     worst: str = "largest gap over pairs of groups that have support; its interval holds for all pairs (Bonferroni)"

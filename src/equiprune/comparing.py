@@ -115,6 +115,9 @@ def compare(
     return bench.comparison(by_image=by_image)
 
 
+BY_POSITION = "a model has no image ids, so rows are paired by their order: the tables must list the same images alike"
+
+
 def _check(others: Mapping[str, Predictions], name: str, rules: Rules) -> None:
     problems = []
     if not others:
@@ -207,6 +210,7 @@ class _Bench:
             notices=(
                 *notices(self.rules.criterion, chance, comparisons, self.supported),
                 *((NO_UNITS,) if p.unit is None else ()),
+                *(() if by_image else (BY_POSITION,)),
             ),
         )
 

@@ -314,7 +314,8 @@ def _wrong_shapes(p: Predictions) -> list[Problem]:
     if p.label.ndim == 1 and many > 2 and p.threshold is not None:
         found.append(Problem(f"thresholds are for findings or for two classes, not for {many}"))
     if p.label.ndim == 1 and many < 2:
-        found.append(Problem(f"there is {many} class; at least two are needed", hint="A binary task has two columns"))
+        hint = "Of two classes, give the other one's scores too, 1 - score; or call the truth label_CLASS, as a finding"
+        found.append(Problem(f"there is {many} class; at least two are needed", hint=hint))
     return found
 
 
@@ -326,7 +327,10 @@ def _wrong_values(p: Predictions) -> Iterator[Problem]:
         finite = p.score[np.isfinite(p.score)]
         function = "softmax" if p.task == "multiclass" else "sigmoid"
         what = f"the scores run from {finite.min():.4g} to {finite.max():.4g}: these are no probabilities"
-        yield Problem(what, column=SCORE + "*", hint=f"Are they logits? Then give their {function}")
+        hint = f"Are they logits? Then give their {function}"
+        if finite.min() >= 0 and 10 < finite.max() <= 100:
+            hint = "Are they per cent? Then divide by 100"
+        yield Problem(what, column=SCORE + "*", hint=hint)
         return
     for k in np.flatnonzero(bad.any(axis=0)):
         told = [f"{value} is no probability between 0 and 1" for value in p.score[:, k].tolist()]

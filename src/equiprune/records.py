@@ -215,7 +215,8 @@ class Sheet:
             weight = estimates.gap_weights(name, self._delta(name, self.among[j]), self.policy)[0].ravel()
             shares = self._shares(name, j)
         elif name in FROM_COUNTS:
-            shares = self._like_a_share(np.array([self._overall(name)]), noise)
+            value = np.array([self._overall(name)])
+            shares = self._like_a_share(value, noise) or self._without_error(name, j, value)
         top = np.inf if name in NOT_RANKED else 1.0 + (name == "brier")
         return detectable(self.null.worst[name], noise, weight, rng, top, shares)
 
@@ -234,6 +235,16 @@ class Sheet:
         """Of as many observations as their noise under permutation tells; None where it has none."""
         near = np.maximum(value * (1 - value), 1e-3)
         return Shares(value, noise**2 / near, np.ones(len(value))) if np.nanmax(noise) > 0 else None
+
+    def _without_error(self, name: str, j: int, value: Float[np.ndarray, " item"]) -> Shares | None:
+        """A mean of rates where nothing is ever wrong, of the rows that it rests on; None for what is no such mean."""
+        denominator = {"accuracy": "known", "precision": "called"}.get(name, "positive")
+        rows = self.counted.size[denominator][list(self.among[j])]
+        if name == "f1":
+            return None
+        rows = rows.max(axis=1, keepdims=True) if name == "accuracy" else rows[:, (rows > 0).all(axis=0)]
+        inverse = (1 / rows).sum() / rows.shape[1] ** 2 if rows.size and (rows > 0).all() else np.nan
+        return None if np.isnan(inverse) else Shares(value, np.array([inverse]), np.ones(1))
 
     def _rate_of(self, name: str) -> Float[np.ndarray, "side class"] | None:
         single = {"eopp0": "tnr", "eopp1": "tpr"}.get(name, name)
@@ -354,7 +365,6 @@ class Sheet:
             seed=seed,
             min_support=min_support,
             count_replicates=self.counted.replicates,
-            score_replicates=replicates,
             floor_replicates=len(self.null.worst["eopp1"]),
             auroc_floor_replicates=len(self.null.worst["auroc"]),
             accuracy="right (row, finding) cells among those known" if multilabel else "rows with the right class",

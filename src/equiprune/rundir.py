@@ -103,8 +103,9 @@ class RunFolder:
         """The complete steps, in order.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or the folder is not a run.
         """
+        self.read()
         found = [StepFolder(path) for path in sorted((self.path / "steps").glob("[0-9][0-9]-*"))]
         complete = [step for step in found if step.complete]
         if not complete:

@@ -40,7 +40,7 @@ def regrouped(p: Predictions, group: np.ndarray) -> Predictions:
 
 def scores_of(p: Predictions) -> Scored:
     shared = shared_classes(count(p).take(slice(-1)))
-    return scored(p, shared, 20, np.random.default_rng(0))
+    return scored(p, shared)
 
 
 def drawn_scores(p: Predictions, draws: int) -> null.Null:

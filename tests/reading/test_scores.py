@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -77,3 +78,23 @@ def test_several_attributes_make_intersections(tmp_path: Path) -> None:
     assert again.group.tolist() == p.group.tolist()
     with pytest.raises(DataError, match="column 'sex & skin': is an intersection already"):
         Predictions.read(tmp_path / "again.csv", attribute=("sex", "skin"), groups="skin: a=1; b=2")
+
+
+def test_uncertain_findings_are_minus_one_as_a_whole_number_or_not(tmp_path: Path) -> None:
+    text = "label_a,label_b,sex,score_a,score_b\n1.0,-1.0,f,0.5,0.5\n0,-1,m,0.1,0.9\n,0.0,m,0.1,0.9\n"
+    assert np.isnan(read(tmp_path, text).label).tolist() == [[False, True], [False, True], [True, False]]
+    assert "-10.0 is not 0, 1 or missing" in refusal(tmp_path, text.replace("-1.0", "-10"))
+
+
+def test_what_looks_like_another_mistake_is_told_as_what_it_is(tmp_path: Path) -> None:
+    told = refusal(tmp_path, HEAD.replace("label", "label_truth") + ROWS)
+    assert "column 'label_mel': there is no such column. Without a column 'label' every label_* is a finding" in told
+    percent = "label,sex,score_a,score_b\n" + "a,f,70.5,29.5\nb,m,20,80\n" * 4
+    assert "the scores run from 20 to 80: these are no probabilities. Are they per cent? Then divide by 100" in refusal(
+        tmp_path, percent
+    )
+    assert "Are they logits" in refusal(tmp_path, percent.replace("20", "-20"))
+    told = refusal(tmp_path, HEAD + ROWS, groups="f=female;m=mail")
+    assert "value 'male' belongs to no group (2 rows: 3, 5). Did you mean 'mail'? List it in a group" in told
+    one = "label,sex,score_yes\nyes,f,0.7\nyes,m,0.2\n"
+    assert "give the other one's scores too, 1 - score; or call the truth label_CLASS" in refusal(tmp_path, one)

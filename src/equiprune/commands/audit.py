@@ -125,9 +125,9 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
     from equiprune.audit import infer_privileged
     from equiprune.rundir import RunFolder
 
-    table.refuse(attribute, unit)
     run = RunFolder(path)
     step = run.steps()[-1]
+    table.refuse(attribute, unit)
     return _Source(
         found=run.predictions(step, split or "test"),
         validation=lambda: run.predictions(step, "validation"),

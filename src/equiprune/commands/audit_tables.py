@@ -128,7 +128,7 @@ def _gaps(console: Console, content: Mapping[str, Any]) -> None:
             _with_interval(gap),
             _number(gap["floor"]),
             _p(gap["p_value"]),
-            _number(gap.get("detectable"), "none"),
+            _detectable(gap),
             f"{used} of {used + skipped}",
             *pair,
         )
@@ -137,6 +137,13 @@ def _gaps(console: Console, content: Mapping[str, Any]) -> None:
         "noise floor: what equal error rates would show; p: how often they would show this much (if 0.05 or more the "
         "interval reaches 0, unless the case mix makes a gap); detectable: the true gap found in 4 of 5 such test sets"
     )
+
+
+def _detectable(gap: Mapping[str, Any]) -> str:
+    """The detectable gap, or why there is none: not even the largest, or no noise that would tell."""
+    if gap["value"] is None:
+        return "-"
+    return _number(gap.get("detectable"), "not known" if gap["floor"] == 0 else "none")
 
 
 def _classes(console: Console, content: Mapping[str, Any]) -> None:

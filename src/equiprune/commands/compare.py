@@ -122,9 +122,14 @@ def gathered(paths: Sequence[Path], rows: RowOptions, table: TableOptions) -> Ga
 
 
 def _check(paths: Sequence[Path], rows: RowOptions, table: TableOptions) -> None:
+    from equiprune.rundir import RunFolder
+
     twice = sorted({str(path) for path in paths if [one.resolve() for one in paths].count(path.resolve()) > 1})
     if twice:
         raise UsageError(Problem(f"named twice: {', '.join(twice)}"))
+    for path in paths:
+        if path.is_dir():
+            RunFolder(path).steps()
     if all(path.is_dir() for path in paths):
         table.refuse(rows.attribute, rows.unit)
 

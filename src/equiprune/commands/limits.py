@@ -46,9 +46,13 @@ class Limit:
         if found is None:
             raise UsageError(problem)
         section, figure, field, sign, number = found.groups()
-        if section is None and figure in ("f1", "auroc") and field in (None, "value") and sign.startswith("<"):
-            hint = f"Write overall.{figure} for the figure, or gaps.{figure} for its gap"
-            raise UsageError(Problem(f"--fail-on {text!r}: {figure} alone means the gap between groups", hint=hint))
+        if section is None and figure in GAPS and field in (None, "value") and sign.startswith("<"):
+            hint = f"Write gaps.{figure} if a small gap is to fail"
+            if figure in ("f1", "auroc"):
+                hint = f"Write overall.{figure} for the figure, or gaps.{figure} for its gap"
+            raise UsageError(
+                Problem(f"--fail-on {text!r}: {figure} alone means the gap between groups, and 0 is fair", hint=hint)
+            )
         try:
             value = float(number)
         except ValueError:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import expit
 
+from equiprune.metrics.intervals import Z
 from equiprune.metrics.rates import ratio
 from equiprune.predictions import Predictions
 
@@ -70,9 +71,38 @@ def cells(predictions: Predictions) -> Cells:
 
 def excess(found: Cells) -> Float[np.ndarray, "row bin"]:
     """Confidence minus correctness of each row's cells, summed in each of the 15 bins ((b - 1) / 15, b / 15]."""
-    place = np.clip(np.ceil(found.confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
     n = len(found.weight)
-    return np.bincount(found.row * BINS + place, found.confidence - found.right, n * BINS).reshape(n, BINS)
+    return np.bincount(found.row * BINS + _bin(found), found.confidence - found.right, n * BINS).reshape(n, BINS)
+
+
+def _bin(found: Cells) -> Int[np.ndarray, " cell"]:
+    return np.asarray(np.clip(np.ceil(found.confidence * BINS) - 1, 0, BINS - 1), dtype=np.int64)
+
+
+def unseen(
+    predictions: Predictions, found: Cells, slot: Int[np.ndarray, " row"], sides: int
+) -> Float[np.ndarray, "side column"]:
+    """The variance that z²/2 more right and as many wrong cells would add to sums of Brier score and bins.
+
+    Where all cells of a group are right, or all but few, their sample variance says too little of what another test
+    set could show, as for any proportion near 1 (Agresti and Coull 1998). A cell that turns out otherwise changes its
+    squared error by `change` and the excess of its bin by 1.
+
+    Args:
+        predictions: the test set.
+        found: its cells.
+        slot: the group of every row.
+        sides: how many groups and, last, all rows; a slot at least as large is in no group.
+    """
+    held = 2 * found.confidence - 1
+    if predictions.task == "multiclass":  # from the called class to another one
+        held = 2 * (len(predictions.classes) * found.confidence - 1) / max(len(predictions.classes) - 1, 1)
+    of = np.minimum(slot[found.row], sides - 1)
+    change = np.bincount(of, held**2, sides)
+    bins = np.bincount(of * BINS + _bin(found), minlength=sides * BINS).reshape(sides, BINS)
+    total = np.column_stack([change, bins])
+    total[-1] = total.sum(axis=0)
+    return Z**2 / 2 * ratio(total, np.maximum(total[:, 1:].sum(axis=1, keepdims=True), 1))
 
 
 def ece(

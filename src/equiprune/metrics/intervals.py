@@ -187,6 +187,24 @@ def folded(x: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
     return np.asarray(np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2) - 2 * x * ndtr(-x))
 
 
+def added_by_noise(
+    size: Float[np.ndarray, "*axes"], noise: Float[np.ndarray, "*axes"], chance: Float[np.ndarray, "*axes"]
+) -> Float[np.ndarray, "*axes"]:
+    """What noise adds at most to the mean of |difference|: all its mean size, less where it is clearly passed.
+
+    Args:
+        size: the observed |difference|.
+        noise: its standard error.
+        chance: mean of |noise| where the true difference is 0.
+
+    Example:
+        >>> added_by_noise(np.array([0.1, 0.5]), np.array([0.1, 0.1]), np.array([0.08, 0.08])).round(4).tolist()
+        [0.08, 0.0001]
+    """
+    clear = np.nan_to_num(np.maximum(ratio(size, noise) - 1, 0))
+    return np.asarray(chance * folded(clear) / folded(np.zeros(1)))
+
+
 def sum_of_sizes(
     delta: Float[np.ndarray, "pair item"],
     reach: Difference,
@@ -214,8 +232,7 @@ def sum_of_sizes(
     size = np.where(used, np.abs(delta), 0.0)
     low, high = (np.where(used, end, 0.0) for end in reach.of_size(delta))
     noise = np.sqrt(np.where(used, variance, 1.0))
-    clear = np.maximum(ratio(size, noise) - 1, 0)
-    added = np.where(used, weight * np.nan_to_num(chance) * folded(np.nan_to_num(clear)) / folded(np.zeros(1)), 0.0)
+    added = np.where(used, weight * added_by_noise(size, noise, np.nan_to_num(chance)), 0.0)
     most = added.sum(axis=1) - added.max(axis=1, initial=0.0)
     return (weight * low).sum(axis=1) - most, (weight * high).sum(axis=1)
 

@@ -109,4 +109,5 @@ def _rows(predictions: Predictions) -> Iterator[str]:
         ids = predictions.image[predictions.image != ""]
         again = len(ids) - len(np.unique(ids))
         if again:
-            yield f"{again:,} rows repeat the id of another image: rows are not independent"
+            rows = "1 row repeats" if again == 1 else f"{again:,} rows repeat"
+            yield f"{rows} the id of another image: rows are not independent"

@@ -19,6 +19,8 @@ from equiprune.metrics.scored import SCORED, Scored
 from equiprune.predictions import Predictions
 
 NEGLIGIBLE = 0.25
+FEWEST = 10
+"""Permutations below which nothing is said of the case mix."""
 DEALT = 100_000
 """Rows x findings up to which the rows of every finding are really dealt to groups."""
 EXACT = 10_000_000
@@ -52,10 +54,12 @@ class Null:
     def is_none(self, name: str, pair: int) -> bool:
         """Whether equal error rates make the true gap 0, the case mix of a pair being alike or of no matter.
 
-        They do where no component is shifted by more than a quarter of its noise, on average.
+        They do where no component is shifted by more than a quarter of its noise, on average, or by more than few
+        permutations shift it by chance.
         """
         shift, noise = (part[name][pair] for part in (self.shift, self.noise))
-        return bool(np.nansum(shift**2) <= np.nansum(noise**2) * NEGLIGIBLE**2)
+        draws = len(self.worst[name])
+        return draws < FEWEST or bool(np.nansum(shift**2) <= np.nansum(noise**2) * (NEGLIGIBLE**2 + 4 / draws))
 
 
 def null_of_counts(known: Predictions, among: Pairs, policy: Policy, draws: int, rng: np.random.Generator) -> Null:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from equiprune.metrics import calibration
 from equiprune.metrics.clusters import Clusters
-from equiprune.metrics.intervals import Ends, Z, interval, score_interval
+from equiprune.metrics.intervals import Ends, Z, added_by_noise, score_interval
 from equiprune.metrics.ranking import NAMES, Ranking, ranking
 from equiprune.metrics.rates import ratio
 from equiprune.metrics.sampling import covariance, slots
@@ -45,16 +45,12 @@ class Scored:
     pooled: Float[np.ndarray, " coefficient"]
 
 
-def scored(
-    predictions: Predictions, shared: Bool[np.ndarray, " class"], draws: int, rng: np.random.Generator
-) -> Scored:
+def scored(predictions: Predictions, shared: Bool[np.ndarray, " class"]) -> Scored:
     """Computes all of them.
 
     Args:
         predictions: the test set.
         shared: the classes that groups are compared on.
-        draws: normal draws of ECE, whose interval is not a matter of a variance alone.
-        rng: where randomness comes from.
     """
     slot = slots(predictions)
     unit = None if predictions.unit is None else predictions.unit_code
@@ -71,8 +67,9 @@ def scored(
     for name in SCORED[2:]:
         for part in (found.value, found.low, found.high):
             part[name] = np.full(len(members) + 1, np.nan)
+    more = calibration.unseen(predictions, cells, slot, len(members) + 1)
     for side, rows in enumerate([*members, slice(None)]):
-        _errors(found, side, sums[rows], None if unit is None else unit[rows], (draws, rng))
+        _errors(found, side, sums[rows], more[side], None if unit is None else unit[rows])
     every[:, width:] = _recalibrated(found, cells, slot, together[0]).T
     compared = dict(zip(NAMES, ranks.shared_macro(), strict=True))
     pooled = np.array([found.value[name][-1] for name in SCORED[4:]])
@@ -126,23 +123,33 @@ def _errors(
     found: _Found,
     side: int,
     sums: Float[np.ndarray, "row column"],
+    more: Float[np.ndarray, " some_columns"],
     unit: Int[np.ndarray, " row"] | None,
-    drawing: tuple[int, np.random.Generator],
 ) -> None:
     """Brier score and ECE of one side."""
     if not len(sums):
         return
+    if unit is not None:  # rows of a unit turn out otherwise together
+        many = np.unique(unit, return_counts=True)[1]
+        more = more * float((many**2).sum() / many.sum())
     total, spread = sums.sum(axis=0), covariance(sums, unit)
+    cells = max(float(total[0]), 1.0)
     brier = float(calibration.brier(total[0], total[1]))
     away = sums[:, 1:2] - brier * sums[:, :1]
-    half = Z * float(np.sqrt(covariance(away, unit)[0, 0])) / max(float(total[0]), 1.0)
+    half = Z * float(np.sqrt(covariance(away, unit)[0, 0] + more[0])) / cells
     ece = float(calibration.ece(total[0], total[2:]))
-    draws, rng = drawing
-    # Sums over many rows are all but normal: drawing them is drawing rows with replacement, at no cost per row.
-    drawn = rng.multivariate_normal(total[2:], spread[2:, 2:], draws, check_valid="ignore", method="eigh")
-    ends = interval(ece, calibration.ece(np.full(draws, total[0]), drawn))
+    ends = _of_bins(total[2:] / cells, (spread[2:, 2:] + np.diag(more[1:])) / cells**2)
     for name, value, low, high in (("brier", brier, max(brier - half, 0), brier + half), ("ece", ece, *ends)):
         found.value[name][side], found.low[name][side], found.high[name][side] = value, low, high
+
+
+def _of_bins(share: Float[np.ndarray, " bin"], spread: Float[np.ndarray, "bin bin"]) -> tuple[float, float]:
+    """Interval of ECE, a sum of sizes: like that of a gap over classes, with bins that may hang together."""
+    sign, noise = np.where(share < 0, -1.0, 1.0), np.sqrt(np.diag(spread))
+    error = Z * float(np.sqrt(max(sign @ spread @ sign, 0.0)))
+    added = added_by_noise(np.abs(share), noise, noise * np.sqrt(2 / np.pi))
+    value = float(np.abs(share).sum())
+    return max(value - error - float(added.sum() - added.max()), 0.0), min(value + error, 1.0)
 
 
 def _recalibrated(

@@ -145,12 +145,14 @@ def group_rows(
     if not group_of:
         return ["" if cell in missing else cell for cell in cells]
     strays: dict[str, list[int]] = {}
+    unused = sorted(set(group_of) - set(cells))
     for cell, row in zip(cells, rows, strict=True):
         if cell and cell not in group_of and cell not in missing:
             strays.setdefault(cell, []).append(row)
     for value, lines in list(strays.items())[:_SHOWN]:
         spoken = f"{len(lines):,} {'row' if len(lines) == 1 else 'rows'}: {ranges(lines)}"
-        hint = f"{'' if value[:1].isdigit() else nearest(value, group_of) + ' '}List it in a group, or under missing"
+        near = f"{nearest(value, unused)} " if unused and not value[:1].isdigit() else ""
+        hint = f"{near}List it in a group, or under missing"
         what = f"value {value!r} belongs to no group ({spoken})"
         faults.add(f"stray {value}", what, row=lines[0], column=column, hint=hint)
     if (more := len(strays) - _SHOWN) > 0:

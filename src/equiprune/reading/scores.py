@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from equiprune.reading.values import LISTED
 SCORE, LABEL, THRESHOLD = "score_", "label_", "threshold_"
 UNIT = "unit"
 PARQUET = (".parquet", ".pq")
-UNCERTAIN = "-1"
+_UNCERTAIN = re.compile(r"-1(\.0*)?")
 _SUM = 1e-6
 
 Column = list[str] | NDArray[Any]
@@ -239,7 +240,10 @@ def _wanted(header: tuple[str, ...], asked: Asked, faults: Faults) -> _Wanted:
         faults.add("column", "there is no column of scores", column=SCORE + "*", hint=hint)
     needed = (*wanted.columns, *(SCORE + name for name in findings))
     for name in dict.fromkeys(column for column in needed if column not in header):
-        faults.add("column", "there is no such column", column=name, hint=nearest(name, header))
+        hint = nearest(name, header)
+        if name.removeprefix(LABEL) in classes or name.removeprefix(SCORE) in findings:
+            hint = f"Without a column {label!r} every label_* is a finding; --label names the column of the true class"
+        faults.add("column", "there is no such column", column=name, hint=hint)
     return wanted
 
 
@@ -325,7 +329,8 @@ def _label(
         names = _text(columns[wanted.label[0]])
         return np.array([names[i] for i in kept.tolist()])
     known = {
-        name: ["nan" if cell in ("", UNCERTAIN) else cell for cell in _text(columns[name])] for name in wanted.label
+        name: ["nan" if not cell or _UNCERTAIN.fullmatch(cell) else cell for cell in _text(columns[name])]
+        for name in wanted.label
     }
     return np.stack([_floats(cells, kept, name, unread) for name, cells in known.items()], axis=1)
 
