@@ -199,7 +199,7 @@ def added_by_noise(
 
     Example:
         >>> added_by_noise(np.array([0.1, 0.5]), np.array([0.1, 0.1]), np.array([0.08, 0.08])).round(4).tolist()
-        [0.08, 0.0001]
+        [0.08, 0.0]
     """
     clear = np.nan_to_num(np.maximum(ratio(size, noise) - 1, 0))
     return np.asarray(chance * folded(clear) / folded(np.zeros(1)))

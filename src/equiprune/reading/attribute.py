@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from jaxtyping import Int
@@ -151,7 +152,8 @@ def group_rows(
             strays.setdefault(cell, []).append(row)
     for value, lines in list(strays.items())[:_SHOWN]:
         spoken = f"{len(lines):,} {'row' if len(lines) == 1 else 'rows'}: {ranges(lines)}"
-        near = f"{nearest(value, unused)} " if unused and not value[:1].isdigit() else ""
+        listed = unused if get_close_matches(value, unused, n=1) else group_of  # what no row has is misspelt
+        near = "" if value[:1].isdigit() else f"{nearest(value, listed)} "
         hint = f"{near}List it in a group, or under missing"
         what = f"value {value!r} belongs to no group ({spoken})"
         faults.add(f"stray {value}", what, row=lines[0], column=column, hint=hint)
