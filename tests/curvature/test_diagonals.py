@@ -14,8 +14,8 @@ from torch.nn import functional
 from torchvision.models import resnet18
 
 from equiprune import curvature
-from equiprune.curvature import diagonals, squares
-from equiprune.curvature.columns import Loss
+from equiprune.curvature import jobs, meter, squares
+from equiprune.curvature.losses import Loss
 from equiprune.models.classifier import Classifier, Design
 
 Diagonal = dict[str, Tensor]
@@ -54,6 +54,15 @@ class Sequences(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         each = functional.relu(self.each(input=image.flatten(1, 2)), inplace=True)
         return self.head(self.norm(each.mT).relu().sum(2))  # type: ignore[no-any-return]
+
+
+def force(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every product go one way; grouped ones cannot be picked apart."""
+
+    def chosen(self: jobs.Product, _gradients: Tensor) -> str:
+        return "direct" if way == "support" and len(self.totals[0]) > 1 else way
+
+    monkeypatch.setattr(jobs.Product, "_way", chosen)
 
 
 def conv_net(*last: nn.Module, features: int, **settings: object) -> nn.Module:
@@ -139,10 +148,9 @@ def one_group(model: nn.Module, image: Tensor, label: Tensor, loss: Loss = "cros
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("gram", [True, False])
-def test_is_the_brute_force_hessian_diagonal(net: str, gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = squares._plan
-    monkeypatch.setattr(squares, "_plan", lambda *args: (gram, plan(*args)[1]))
+@pytest.mark.parametrize("way", ["direct", "gram", "support"])
+def test_is_the_brute_force_hessian_diagonal(net: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(way, monkeypatch)
     model, image, label = prepared(NETS[net]), images(5), torch.arange(5) % CLASSES
     assert_equal(one_group(model, image, label), brute(model, entropy(label), image))
 
@@ -191,11 +199,12 @@ def test_batch_size_changes_nothing(size: int) -> None:
 def test_memory_bounds_change_nothing(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, image, label = prepared(NETS[net]), images(5), torch.arange(5) % CLASSES
     whole = one_group(model, image, label)
+    batch = (image, label, torch.zeros(len(image), dtype=torch.int64))
     for bound in (1, 2000, 20_000):
-        monkeypatch.setattr(squares, "WORKING", bound)
-        monkeypatch.setattr(squares, "CACHED", bound)
-        monkeypatch.setattr(diagonals, "COLUMNS", bound)
-        assert_equal(one_group(model, image, label), whole, rtol=1e-12)
+        monkeypatch.setattr(squares, "BLOCK", bound)
+        monkeypatch.setattr(squares, "PATCHES", bound)
+        found = curvature.diagonal(model, [batch], ["all"], max_bytes=bound)["all"]
+        assert_equal(found, whole, rtol=1e-12)
 
 
 def slow_twin(model: nn.Module, image: Tensor) -> Diagonal:

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils import parametrizations, prune
 
 from equiprune import curvature
 from equiprune.errors import DataError, EquipruneError, ModelError, UsageError
@@ -49,19 +47,6 @@ class Net(nn.Module):
         return self.how(self, image.flatten(1))
 
 
-def masked() -> nn.Module:
-    layer = nn.Linear(3, 3)
-    prune.l1_unstructured(layer, "weight", 0.5)
-    return layer
-
-
-def shared_weight() -> nn.Module:
-    model = Net(lambda self, x: self.head(self.body(x)))
-    model.head = nn.Linear(72, 72)
-    model.head.weight = model.body.weight
-    return model
-
-
 def changed_input(self: Net, x: Tensor) -> Tensor:
     x = x * 1
     out = self.body(x)
@@ -75,10 +60,6 @@ def without_gradient(self: Net, x: Tensor) -> Tensor:
     return self.head(x)  # type: ignore[no-any-return]
 
 
-def in_chunks(self: Net, x: Tensor) -> Tensor:
-    return self.head(self.body(x.repeat(2, 1)))[:4]  # type: ignore[no-any-return]
-
-
 ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "no parameters": (nn.Flatten, r"the model \(Flatten\) has no parameters"),
     "batch norm in training": (lambda: net().train(), r"'1' \(BatchNorm2d\) normalises by the batch's own statistics"),
@@ -86,37 +67,16 @@ ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: net(nn.BatchNorm1d(3, affine=False, track_running_stats=False)).eval(), r"layer '5' .* own statistics"
     ),
     "dropout in training": (lambda: net(nn.Dropout(0.5))[5:].train(), r"'5' \(Dropout\) draws anew"),
-    "layer norm": (lambda: net(nn.LayerNorm(3)), r"'5' \(LayerNorm\) holds parameters, and only Linear, Conv2d"),
-    "own parameter": (lambda: net(nn.PReLU()), r"'5' \(PReLU\) holds parameters"),
-    "circular padding": (
-        lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(108, 3)),
-        "'0' .* pads by 'circular'",
-    ),
-    "a mask of torch.nn.utils.prune": (
-        lambda: net(masked()), "'5' .* holds weight_orig"
-    ),
-    "weight norm": (lambda: net(parametrizations.weight_norm(nn.Linear(3, 3))), "ParametrizedLinear"),
-    "shared weight": (shared_weight, "'body.weight' and 'head.weight' are one tensor"),
-    "used twice": (lambda: Net(lambda self, x: self.head(self.body(self.body(x)))), "'body' is used twice"),
-    "used past its layer": (
-        lambda: Net(lambda self, x: self.head(functional.linear(x, self.body.weight))),
-        "'body.weight' is used outside its own layer",
-    ),
-    "used again past its layer": (
-        lambda: Net(lambda self, x: self.head(self.body(x) + self.body.bias)), "'body.bias' is used outside"
-    ),
     "changed input": (lambda: Net(changed_input), "'body' reads a tensor that is later changed in place"),
     "without gradient": (lambda: Net(without_gradient), "'body' runs without gradients"),
     "detached": (lambda: Net(lambda self, x: self.head(self.body(x).detach())), "'body' does not reach"),
-    "rows that are no samples": (lambda: Net(in_chunks), r"'body' reads \(8, 72\) for 4 samples"),
-    "positions first": (
-        lambda: Net(lambda self, x: self.head(self.body(x[None].expand(5, 4, 72))).sum(0)), r"\(5, 4, 72\) for 4"
-    ),
-    "a pair": (lambda: Net(lambda self, x: (self.head(x), x)), "gives a tuple, not a tensor"),
-    "a map": (lambda: Net(lambda self, x: self.head(self.body(x))[:, :, None]), r"gives a tensor \(4, 3, 1\)"),
-    "too few rows": (lambda: Net(lambda self, x: self.head(self.body(x))[:3]), r"\(3, 3\), not .* for 4 samples"),
+    "a pair": (lambda: Net(lambda self, x: (self.head(x), x)), r"gives a tensor \(\d, 72\), not"),
+    "a list of words": (lambda: Net(lambda self, x: ["a"]), r"gives a list of \(str\), not a tensor"),
+    "a map": (lambda: Net(lambda self, x: self.head(self.body(x))[:, :, None]), r"gives a tensor \(\d, 3, 1\)"),
+    "too few rows": (lambda: Net(lambda self, x: self.head(self.body(x))[:3]), r"\(3, 3\), not \(sample, class\) for"),
     "one class": (lambda: Net(lambda self, x: self.head(self.body(x))[:, :1]), "gives 1 classes; cross_entropy needs"),
-    "nan": (lambda: Net(lambda self, x: self.head(self.body(x)) * NAN), "batch 1: the model's output is nan"),
+    "nan": (lambda: Net(lambda self, x: self.head(self.body(x)) * NAN), "batch 1: the model's output is nan or infinite$"),
+    "nan inside": (lambda: Net(lambda self, x: self.head(self.body(x * NAN))), "infinite, first in layer 'body'$"),
 }  # fmt: skip
 
 
@@ -131,14 +91,14 @@ def test_a_model_that_cannot_be_measured_is_refused_by_name(odd: str) -> None:
 
 def test_everything_wrong_with_a_model_is_said_at_once() -> None:
     with pytest.raises(ModelError) as caught:
-        measured(net(nn.LayerNorm(3), nn.PReLU()).train())
+        measured(net(nn.Dropout(0.5), nn.BatchNorm1d(3)).train())
     assert len(caught.value.problems) == 3
 
 
 def test_the_batch_with_nan_is_named_and_only_that() -> None:
     bad = data()
     bad[0][2, 0, 0, 0] = NAN
-    with pytest.raises(ModelError, match=r"^batch 2: the model's output is nan"):
+    with pytest.raises(ModelError, match=r"^batch 2: the model's output is nan or infinite, first in layer '0'$"):
         measured(net(), data(), bad)
 
 
@@ -154,8 +114,11 @@ def test_overflow_is_an_error_not_an_infinity() -> None:
 
 
 BAD: dict[str, tuple[type[EquipruneError], dict[str, object], tuple[Data, ...], str]] = {
-    "loss": (UsageError, {"loss": "cross-entropy"}, (), "no loss .* 'cross-entropy'. Did you mean 'cross_entropy'"),
     "estimator": (UsageError, {"estimator": "exakt"}, (), "Did you mean 'exact'"),
+    "precision": (
+        UsageError, {"estimator": curvature.Exact("bf16")}, (), "no precision .* 'bf16'. Did you mean 'bfloat16'"
+    ),
+    "memory": (UsageError, {"max_bytes": 0}, (), "max_bytes must be above 0"),
     "no groups": (UsageError, {"groups": ()}, (), "groups must be at least one name"),
     "a group twice": (UsageError, {"groups": ("a", "a")}, (), "none twice"),
     "label too high": (DataError, {}, (data(), data((0, 1, 3, 0))), "batch 2: labels must be from 0 to 2.*: 0 to 3"),
@@ -247,4 +210,5 @@ def test_a_callers_hook_on_the_output_is_part_of_the_model() -> None:
 def test_progress_counts_every_row() -> None:
     rows: list[int] = []
     measured(net(), data(group=(0, 1, -1, -1)), data(group=(-1,) * 4), progress=rows.append)
-    assert rows == [4, 4]
+    assert sum(rows) == 8
+    assert min(rows) >= 0

@@ -12,6 +12,8 @@ quickly, layer by layer, without ever holding one gradient a sample.
 
 from __future__ import annotations
 
-from equiprune.curvature.diagonals import diagonal
+from equiprune.curvature.diagonals import Diagonals, combined, diagonal
+from equiprune.curvature.estimators import Budget, Exact, Fisher, Stochastic
+from equiprune.curvature.losses import Exits
 
-__all__ = ["diagonal"]
+__all__ = ["Budget", "Diagonals", "Exact", "Exits", "Fisher", "Stochastic", "combined", "diagonal"]

@@ -4,24 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiprune.curvature.columns import Loss, columns
-from equiprune.curvature.passes import Call, check_calls, forward
-from equiprune.curvature.squares import Span, add_layer
-from equiprune.errors import DataError, ModelError, Problem, UsageError, nearest
+from equiprune.curvature import columns, layers
+from equiprune.curvature.estimators import (
+    Budget,
+    Estimator,
+    Exact,
+    Fisher,
+    Plan,
+    Stochastic,
+    budgeted,
+    estimator_of,
+    sampled,
+    whole,
+)
+from equiprune.curvature.losses import Curved, Loss, curved
+from equiprune.curvature.meter import Meter, Samples
+from equiprune.errors import DataError, ModelError, Problem, UsageError
 
-Estimator = Literal["exact"]
+MAX_BYTES = 512 << 20
 
-COLUMNS = 256 << 20  # bytes of gradients of layer outputs held at a time, at least one column of them
+Batches = Iterable[tuple[Tensor, ...]]
 
-MEASURED = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+class Diagonals(dict[str, dict[str, Tensor]]):
+    """{group: {parameter name: tensor like the parameter}}, with what is known of it.
+
+    Args:
+        diagonals: the dict itself.
+        samples: rows of each group.
+        columns: formed in all.
+        dropped: the share of each group's trace of ∂²l/∂z², at the logits, that "budget" left out; at most its
+            tolerance. No weight's value is too high, and none lacks more than the columns left out would have added.
+        error: of "stochastic" with `error`: for each group and parameter the root-mean-square error of the tensor
+            over the seeds, relative to its norm.
+    """
+
+    def __init__(
+        self,
+        diagonals: Mapping[str, dict[str, Tensor]],
+        *,
+        samples: Mapping[str, int],
+        columns: int = 0,
+        dropped: Mapping[str, float] | None = None,
+        error: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        super().__init__(diagonals)
+        self.samples = dict(samples)
+        self.columns = columns
+        self.dropped = dict(dropped or {})
+        self.error = {group: dict(errors) for group, errors in (error or {}).items()}
 
 
 # Whatever mode the caller is in, the sums are ordinary tensors, and only the forward passes keep a graph.
@@ -29,44 +65,53 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 @torch.no_grad()
 def diagonal(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, ...]],
+    batches: Batches,
     groups: Sequence[str],
     loss: Loss = "cross_entropy",
     estimator: Estimator = "exact",
     *,
+    max_bytes: int = MAX_BYTES,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, dict[str, Tensor]]:
+) -> Diagonals:
     """The diagonal of the second derivative of the loss for each group: h_ii of FairPrune's Eq. 3-4.
 
     For group a and weight i it is the mean over the samples of a of ∂²l/∂θ_i², in the Gauss-Newton form (see the
     module's text), where l is the sample's own loss: the cross-entropy, or the *sum* over the known findings of the
-    binary cross-entropy with logits. It does not depend on the labels, except that an unknown finding (nan) adds
-    nothing. How the samples are cut into batches changes speed and memory, not the result.
+    binary cross-entropy with logits. How the samples are cut into batches changes neither the result nor the speed.
 
-    Memory: one number a group and parameter, one forward pass's graph, and about 350 MiB at most besides, or the
-    gradients of all layer outputs of one batch where these are more. Smaller batches need less and are hardly slower.
+    Memory beside the model: one number a group and parameter, and about `max_bytes`, or what one sample needs where
+    that is more.
 
     Args:
-        model: any module that maps the image batch to logits (sample, class). Batch norm and dropout must be in
-            eval mode. Parameters may stand only in Linear, Conv2d, BatchNorm1d and BatchNorm2d layers, each used
-            at most once in a forward pass; the first dimension of what they read is the sample. The model is left
-            as it was, frozen parameters too (they are measured like the others).
+        model: any module that maps the image batch to logits (sample, class), or to a tuple of them, one an exit,
+            whose losses are added. Batch norm and dropout must be in eval mode, and no sample may have to do with
+            another. Convolutions, linear layers and norms are measured fast. Parameters of any other layer, and of
+            layers that are used more than once, are measured too, with one pass backwards a sample and column. The
+            model is left as it was, frozen parameters too (they are measured like the others).
         batches: tuples that begin with image, label and group index. Label: int (sample,), or for "bce" float
-            (sample, finding) of 0, 1 and nan. Group index: int (sample,), an index into `groups`, -1 = not known:
-            such a row is left out.
+            (sample, finding) of 0 to 1 and nan. Group index: int (sample,), an index into `groups`, -1 = not known:
+            such a row is left out. "budget" and "stochastic" go through them twice, and must find the same rows; an
+            iterator, which can be read only once, is held in memory for them.
         groups: the groups' names.
-        loss: "cross_entropy" or "bce".
-        estimator: "exact" only.
-        progress: called after each batch with the number of rows it held.
+        loss: "cross_entropy" or "bce"; or a `torch.nn.CrossEntropyLoss` with weights or label smoothing, a
+            `torch.nn.BCEWithLogitsLoss` with weights; or `Exits` to weigh exits. Label smoothing alone changes
+            nothing.
+        estimator: "exact"; "budget", the columns that carry all but 1e-4 of the curvature; "stochastic", about one
+            column a sample; "fisher", the mean squared gradient, which is another quantity. Or `Exact`, `Budget`,
+            `Stochastic` or `Fisher` with settings of their own.
+        max_bytes: see above.
+        progress: called with the number of rows that were done since the last call.
 
     Returns:
         {group: {parameter name: tensor like the parameter}}, at least 0 and finite, float32 (float64 for a float64
-        model), on the parameter's device. 0 for a weight that the logits do not depend on.
+        model), on the parameter's device. 0 for a weight that the logits do not depend on. See `Diagonals` for what
+        else it holds.
 
     Raises:
         UsageError: an unknown loss or estimator, no groups or the same one twice.
         ModelError: what the model is made of or gives cannot be measured; the layer or the batch is named.
-        DataError: no batches, a group without samples, labels or group indices that do not fit.
+        DataError: no batches, a group without samples, labels or group indices that do not fit, batches that change
+            from one reading to the next.
 
     Sources: LeCun et al., Optimal Brain Damage, 1989, Eq. 4; Wu et al., FairPrune, 2022, Eq. 3-4; Schraudolph, Fast
     curvature matrix-vector products, 2002, Sec. 3.
@@ -81,91 +126,277 @@ def diagonal(
         >>> found["light"]["weight"].tolist(), found["dark"]["weight"].tolist()
         ([[1.0], [1.0]], [[4.0], [4.0]])
     """
-    _check_choices(groups, loss, estimator)
-    layers = _layers(model)
-    sums = [{name: _zeros(parameter) for name, parameter in model.named_parameters()} for _ in groups]
-    counts = torch.zeros(len(groups), dtype=torch.int64)
-    number = 0
+    chosen, of = estimator_of(estimator), curved(loss)
+    _check_choices(groups, max_bytes)
+    _check_model(model)
+    meter = Meter(
+        model,
+        of,
+        columns.gradient if isinstance(chosen, Fisher) else columns.columns,
+        groups=len(groups),
+        differences=isinstance(chosen, Stochastic) and chosen.error,
+        seed=chosen.seed if isinstance(chosen, Stochastic) else 0,
+        max_bytes=max_bytes,
+        bfloat16=chosen.precision == "bfloat16",
+    )
+    with torch.autocast(meter.device.type, enabled=False):
+        dropped = _measured(meter, batches, groups, chosen, progress or (lambda _rows: None))
+    counts = dict(zip(groups, dropped.counts, strict=True))
+    found, error = _means(meter, counts)
+    return Diagonals(found, samples=counts, columns=meter.columns, dropped=dropped.dropped, error=error)
+
+
+def combined(parts: Sequence[Diagonals]) -> Diagonals:
+    """The diagonal over all samples from those over parts of them, which several processes may have measured.
+
+    Args:
+        parts: of the same model, groups, loss and estimator, over rows that do not overlap. A group may be missing
+            from a part that had none of its samples.
+
+    Returns:
+        The means weighted by samples. What "budget" left out is bounded by the largest share of any part.
+
+    Raises:
+        UsageError: there is no part.
+
+    Example:
+        >>> one = Diagonals({"a": {"w": torch.tensor([1.0])}}, samples={"a": 1})
+        >>> three = Diagonals({"a": {"w": torch.tensor([5.0])}}, samples={"a": 3})
+        >>> combined([one, three])["a"]["w"]
+        tensor([4.])
+    """
+    if not parts:
+        raise UsageError("there is no part to combine")
+    groups = list(dict.fromkeys(group for part in parts for group in part))
+    samples = {group: sum(part.samples.get(group, 0) for part in parts) for group in groups}
+    found: dict[str, dict[str, Tensor]] = {}
+    for group in groups:
+        own = [part for part in parts if group in part]
+        shares = [part.samples[group] / samples[group] for part in own]
+        found[group] = {
+            name: sum((part[group][name] * share for part, share in zip(own, shares, strict=True)), torch.zeros(()))
+            for name in own[0][group]
+        }
+    dropped = {
+        group: max(part.dropped[group] for part in parts if group in part.dropped)
+        for group in groups
+        if any(group in part.dropped for part in parts)
+    }
+    return Diagonals(found, samples=samples, columns=sum(part.columns for part in parts), dropped=dropped)
+
+
+class _Read:
+    """What a reading of the batches has come to."""
+
+    def __init__(self, groups: int) -> None:
+        self.counts = [0] * groups
+        self.dropped: dict[str, float] = {}
+
+
+def _measured(
+    meter: Meter,
+    batches: Batches,
+    groups: Sequence[str],
+    chosen: Exact | Budget | Stochastic | Fisher,
+    progress: Callable[[int], None],
+) -> _Read:
+    read = _Read(len(groups))
+    two = isinstance(chosen, Budget | Stochastic)
+    if two and iter(batches) is batches:
+        batches = list(batches)
+    plan = None
+    if two:
+        masses, group = _masses(meter, _rows(batches, len(groups)))
+        _check_counts(group, groups)
+        make = budgeted if isinstance(chosen, Budget) else sampled
+        plan = make(masses, group, len(groups), chosen)  # type: ignore[arg-type, operator]
+        if isinstance(chosen, Budget):
+            read.dropped = dict(zip(groups, plan.dropped.tolist(), strict=True))
+    queue = _Queue(meter, progress)
+    seen: list[Tensor] = []
+    for samples, unknown in _rows(batches, len(groups)):
+        progress(unknown)
+        seen.append(samples.group)
+        if len(samples):
+            queue.put(_planned(meter, samples, plan, group if two else None, chosen))
+    queue.finish()
+    group = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.int64)
+    if plan is not None and len(group) != len(plan.kept):
+        raise DataError(f"the batches gave {len(plan.kept)} rows at first, and {len(group)} when read again")
+    _check_counts(group, groups, any_batch=bool(seen))
+    read.counts = torch.bincount(group, minlength=len(groups)).tolist()
+    return read
+
+
+def _rows(batches: Batches, groups: int) -> Iterator[tuple[Samples, int]]:
+    """The rows of each batch whose group is known, unplanned, and how many others it holds."""
+    row = 0
     for number, batch in enumerate(batches, start=1):
-        image, label, group = _by_group(batch, number, len(groups))
-        if len(group):
-            try:
-                _add_batch(model, layers, (image, label), loss, _spans(group, sums))
-            except (DataError, ModelError) as error:
-                raise type(error)(
-                    [replace(each, what=f"batch {number}: {each.what}") for each in error.problems]
-                ) from None
-        counts += torch.bincount(group, minlength=len(groups))
-        if progress is not None:
-            progress(len(batch[0]))
-    _check_counts(counts, groups, number)
-    return {name: _mean(total, int(n)) for name, total, n in zip(groups, sums, counts, strict=True)}
+        image, label, group = _known(batch, number, groups)
+        where = torch.arange(row, row + len(group))
+        row += len(group)
+        none = torch.zeros(len(group), dtype=torch.int64)
+        yield (
+            Samples(
+                image=image,
+                label=label,
+                group=group,
+                row=where,
+                batch=torch.full_like(none, number),
+                kept=none,
+                mixed=none[:, None],
+                scale=torch.ones(len(group), dtype=torch.float64),
+            ),
+            len(batch[0]) - len(group),
+        )
 
 
-def _zeros(parameter: Tensor) -> Tensor:
-    dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-    return torch.zeros(parameter.shape, dtype=dtype, device=parameter.device)
+def _masses(meter: Meter, rows: Iterator[tuple[Samples, int]]) -> tuple[Float[Tensor, "sample rank"], Tensor]:
+    found: list[Tensor] = []
+    group: list[Tensor] = []
+    for samples, _unknown in rows:
+        if len(samples):
+            logits = meter.logits(samples.image, samples.batch)
+            found.append(meter.factor(meter.curved, logits, meter.label(samples)).masses.cpu())
+            group.append(samples.group)
+    if not found:
+        return torch.zeros(0, 1, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
+    return torch.cat(found), torch.cat(group)
 
 
-def _mean(sums: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The sums divided in place. One that overflowed is an error, for no ranking ever picks a nan."""
-    wrong = [name for name, total in sums.items() if not total.div_(count).isfinite().all()]
+def _planned(
+    meter: Meter,
+    samples: Samples,
+    plan: Plan | None,
+    group: Tensor | None,
+    chosen: Exact | Budget | Stochastic | Fisher,
+) -> Samples:
+    """What is to be formed of each sample; those of which nothing is are left out later, by the queue."""
+    meter.label(samples)
+    if plan is None:
+        exits, classes = meter.probe(samples)
+        many = 1 if isinstance(chosen, Fisher) else exits * (classes - meter.curved.softmax)
+        return replace(samples, kept=torch.full_like(samples.kept, many))
+    assert group is not None
+    if int(samples.row[-1]) >= len(plan.kept) or not torch.equal(group[samples.row], samples.group):
+        raise DataError(f"batch {int(samples.batch[0])} held other rows when the batches were read again")
+    at = samples.row
+    return replace(samples, kept=plan.kept[at], mixed=plan.mixed[at], scale=plan.scale[at])
+
+
+class _Queue:
+    """Collects samples with about as many columns each, so that a pass wastes little on those with fewer."""
+
+    def __init__(self, meter: Meter, progress: Callable[[int], None]) -> None:
+        self.meter, self.progress = meter, progress
+        self.waiting: dict[tuple[int, tuple[int, ...]], list[Samples]] = {}
+
+    def put(self, samples: Samples) -> None:
+        counts = samples.kept + samples.mixed.sum(1)
+        self.progress(int((counts == 0).sum()))
+        shape = tuple(samples.image.shape[1:])
+        for step in _steps(counts).unique().tolist():
+            if step == 0:
+                continue
+            key = (step, shape)
+            self.waiting.setdefault(key, []).append(_taken(samples, (_steps(counts) == step).nonzero().squeeze(1)))
+            self._go(key, least=self.meter.most(step))
+
+    def finish(self) -> None:
+        """The rest, those with most columns first."""
+        for shape in {shape for _, shape in self.waiting}:
+            rest = [each for (_, own), parts in sorted(self.waiting.items(), reverse=True) for each in parts if own == shape]
+            self.waiting[0, shape] = rest
+        for key in [key for key in self.waiting if key[0] == 0]:
+            whole = _joined(self.waiting[key])
+            while len(whole):
+                step = int(_steps(whole.kept + whole.mixed.sum(1)).max())
+                size = min(len(whole), self.meter.most(step))
+                self._add(_taken(whole, torch.arange(size)))
+                whole = _taken(whole, torch.arange(size, len(whole)))
+
+    def _go(self, key: tuple[int, tuple[int, ...]], least: int) -> None:
+        while sum(map(len, self.waiting[key])) >= least:
+            whole = _joined(self.waiting[key])
+            self._add(_taken(whole, torch.arange(least)))
+            self.waiting[key] = [_taken(whole, torch.arange(least, len(whole)))]
+
+    def _add(self, samples: Samples) -> None:
+        self.meter.add(samples)
+        self.progress(len(samples))
+
+
+def _steps(counts: Tensor) -> Tensor:
+    """Numbers of columns rounded up to one of few: at most a third more."""
+    exponent = (counts.clamp_min(1).double().log2() * 2.5).ceil() / 2.5
+    return torch.where(counts <= 4, counts, torch.exp2(exponent).ceil().long())
+
+
+def _taken(samples: Samples, at: Tensor) -> Samples:
+    def of(values: Tensor) -> Tensor:
+        return values[at.to(values.device)]
+
+    return Samples(**{name: of(value) for name, value in vars(samples).items()})
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    return Samples(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+def _means(meter: Meter, counts: Mapping[str, int]) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, float]]]:
+    """The sums divided. One that overflowed is an error, for no ranking ever picks a nan."""
+    found: dict[str, dict[str, Tensor]] = {}
+    error: dict[str, dict[str, float]] = {}
+    wrong: list[str] = []
+    for target, (group, count) in enumerate(counts.items()):
+        found[group] = {name: meter.sums.taken(name, target).div_(count) for name in meter.sums.parameters}
+        wrong += [name for name, value in found[group].items() if not value.isfinite().all()]
+        if meter.differences:
+            error[group] = {
+                name: _relative(meter.sums.taken(name, len(counts) + target).div_(count), value)
+                for name, value in found[group].items()
+            }
     if wrong:
         raise ModelError(
-            [Problem(f"the curvature of {name!r} is not finite: its gradients overflow") for name in wrong]
+            [Problem(f"the curvature of {name!r} is not finite: its gradients overflow") for name in dict.fromkeys(wrong)]
         )
-    return sums
+    return found, error
+
+
+def _relative(difference: Tensor, value: Tensor) -> float:
+    norm = float(torch.linalg.vector_norm(value.double()))
+    return float(torch.linalg.vector_norm(difference.double())) / norm if norm else 0.0
 
 
 # What the caller gives
 
 
-def _check_choices(groups: Sequence[str], loss: str, estimator: str) -> None:
-    for what, word, allowed in (("loss", loss, get_args(Loss)), ("estimator", estimator, get_args(Estimator))):
-        if word not in allowed:
-            raise UsageError(Problem(f"no {what} of the curvature is named {word!r}", hint=nearest(word, allowed)))
+def _check_choices(groups: Sequence[str], max_bytes: int) -> None:
     if not groups or len(set(groups)) < len(groups):
         raise UsageError(f"groups must be at least one name, and none twice, not {list(groups)}")
+    if max_bytes <= 0:
+        raise UsageError(f"max_bytes must be above 0, not {max_bytes}")
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that hold parameters, by name, or one error with everything that cannot be measured."""
-    layers = {
-        name: layer for name, layer in model.named_modules() if any(True for _ in layer.parameters(recurse=False))
-    }
-    owners: dict[Tensor, str] = {}
+def _check_model(model: nn.Module) -> None:
+    """One error with everything about the model that rules a measurement out."""
     problems = [Problem(reason) for name, layer in model.named_modules() for reason in _unfit(name, layer)]
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first = owners.setdefault(parameter, name)
-        if first != name:
-            problems.append(Problem(f"parameters {first!r} and {name!r} are one tensor, used in two places"))
     if problems:
         raise ModelError(problems)
-    if not layers:
+    if not any(True for _ in model.parameters()):
         raise ModelError(f"the model ({type(model).__name__}) has no parameters, so it has no curvature")
-    return layers
 
 
 def _unfit(name: str, layer: nn.Module) -> Iterator[str]:
-    """Why a layer cannot be measured, if it cannot."""
     what = f"layer {name!r} ({type(layer).__name__})"
-    own = {key for key, _ in layer.named_parameters(recurse=False)}
-    if isinstance(layer, NORMS) and (layer.training or layer.running_mean is None):
+    if isinstance(layer, layers.BATCH_NORMS) and (layer.training or layer.running_mean is None):
         yield f"{what} normalises by the batch's own statistics, so samples have no curvature of their own; call eval()"
-    elif isinstance(layer, DROPOUTS) and layer.training:
+    elif isinstance(layer, layers.DROPOUTS) and layer.training:
         yield f"{what} draws anew at every pass; call eval()"
-    elif own and type(layer) not in MEASURED:
-        known = ", ".join(kind.__name__ for kind in MEASURED)
-        yield f"{what} holds parameters, and only {known} can be measured"
-    elif not own <= {"weight", "bias"}:
-        extra = ", ".join(sorted(own - {"weight", "bias"}))
-        yield f"{what} holds {extra}; make its pruning or weight norm permanent first"
-    elif own and isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
-        yield f"{what} pads by {layer.padding_mode!r}, and only zeros can be measured"
 
 
-def _by_group(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, label and group of the rows whose group is known, ordered by group."""
+def _known(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, label and group of the rows whose group is known."""
     image, label, group = batch[:3]
     group = group.detach().cpu()
     if group.dim() != 1 or group.is_floating_point() or not len(image) == len(label) == len(group):
@@ -175,77 +406,15 @@ def _by_group(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tens
         )
     if len(group) and (int(group.min()) < -1 or int(group.max()) >= groups):
         raise DataError(f"batch {number}: group indices must be from -1 to {groups - 1}: {sorted(set(group.tolist()))}")
-    order = group.argsort(stable=True)[int((group == -1).sum()) :]
+    known = (group >= 0).nonzero().squeeze(1)
     # Indexing also makes an ordinary tensor of one from inference mode, which autograd would refuse to keep.
-    return image[order.to(image.device)], label[order.to(label.device)], group[order]
+    return image[known.to(image.device)], label[known.to(label.device)], group[known]
 
 
-def _spans(group: Tensor, sums: Sequence[dict[str, Tensor]]) -> list[Span]:
-    """Which rows of a batch sorted by group add to which sums."""
-    found, counts = torch.unique_consecutive(group, return_counts=True)
-    ends = counts.cumsum(0).tolist()
-    starts = [0, *ends]
-    return [(slice(a, b), sums[i]) for a, b, i in zip(starts, ends, found.tolist(), strict=False)]
-
-
-def _check_counts(counts: Tensor, groups: Sequence[str], number: int) -> None:
-    if number == 0:
+def _check_counts(group: Tensor, groups: Sequence[str], *, any_batch: bool = True) -> None:
+    if not any_batch:
         raise DataError("there is no batch to measure the curvature on")
-    empty = [name for name, count in zip(groups, counts.tolist(), strict=True) if count == 0]
+    counts = torch.bincount(group, minlength=len(groups)).tolist()
+    empty = [name for name, count in zip(groups, counts, strict=True) if count == 0]
     if empty:
         raise DataError([Problem(f"group {name!r} has no samples, so it has no curvature") for name in empty])
-
-
-def _check_label(label: Tensor, logits: Tensor, loss: Loss) -> None:
-    samples, classes = logits.shape
-    if loss == "bce":
-        if label.shape != logits.shape or not label.is_floating_point():
-            expected = f"labels must be float ({samples}, {classes}), one for every finding"
-            raise DataError(f"{expected}, not {label.dtype} {tuple(label.shape)}")
-        if ((label < 0) | (label > 1)).any():
-            raise DataError("labels of findings must be 0, 1 or nan")
-        return
-    if label.shape != (samples,) or label.is_floating_point() or label.is_complex():
-        raise DataError(f"labels must be class indices ({samples},), not {label.dtype} {tuple(label.shape)}")
-    if int(label.min()) < 0 or int(label.max()) >= classes:
-        found = f"{int(label.min())} to {int(label.max())}"
-        raise DataError(f"labels must be from 0 to {classes - 1}, for the model has {classes} classes: {found}")
-
-
-def _add_batch(
-    model: nn.Module, layers: Mapping[str, nn.Module], data: tuple[Tensor, Tensor], loss: Loss, spans: Sequence[Span]
-) -> None:
-    """Adds one batch's samples to the sums: one pass forwards, one backwards for each column."""
-    image, label = data
-    device = next(model.parameters()).device
-    with torch.autocast(device.type, enabled=False):
-        logits, calls, nodes = forward(model, layers, image.to(device))
-        _check_logits(logits, len(image), loss)
-        check_calls(logits, calls, nodes)
-        label = label.to(logits.device)
-        _check_label(label, logits, loss)
-        ahead = columns(loss, logits, label)
-        count = logits.shape[1] - (loss == "cross_entropy")
-        blocks = -(-count * sum(call.size for call in calls) // COLUMNS)
-        for _ in range(blocks):
-            _add_columns(logits, calls, islice(ahead, -(-count // blocks)), spans)
-
-
-def _add_columns(logits: Tensor, calls: Sequence[Call], block: Iterator[Tensor], spans: Sequence[Span]) -> None:
-    edges = [call.edge for call in calls]
-    gradients = [torch.autograd.grad(logits, edges, column, retain_graph=True) for column in block]
-    for call, of_layer in zip(calls, zip(*gradients, strict=True), strict=False):
-        add_layer(call, of_layer, spans)
-
-
-def _check_logits(logits: object, samples: int, loss: Loss) -> None:
-    if not isinstance(logits, Tensor):
-        raise ModelError(f"the model gives a {type(logits).__name__}, not a tensor (sample, class)")
-    if logits.dim() != 2 or len(logits) != samples:
-        raise ModelError(f"the model gives a tensor {tuple(logits.shape)}, not (sample, class) for {samples} samples")
-    if logits.shape[1] == 0 or (loss == "cross_entropy" and logits.shape[1] == 1):
-        raise ModelError(
-            f"the model gives {logits.shape[1]} classes; {loss} needs {2 if loss == 'cross_entropy' else 1}"
-        )
-    if not logits.isfinite().all():
-        raise ModelError("the model's output is nan or infinite")

@@ -1,0 +1,219 @@
+"""The passes over chunks of samples: rows arranged, one pass forwards, then one backwards for each turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from equiprune.curvature import passes
+from equiprune.curvature.columns import Columns
+from equiprune.curvature.estimators import signs
+from equiprune.curvature.jobs import Chunk, Job, Turn, job
+from equiprune.curvature.losses import Curved
+from equiprune.curvature.squares import Workspace
+from equiprune.curvature.sums import Sums
+from equiprune.errors import DataError, ModelError, Problem
+
+ROWS = {"cpu": 16, "cuda": 128}  # rows of a pass: more are no faster
+START = 2  # a pass costs as much as this many rows, and then some for every row
+HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
+SPARSE = 0.2  # share of the outputs that waits to be squared when many columns do
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Rows of the data that go through the model together, with what is to be formed of them.
+
+    Args:
+        image: on the model's device.
+        label: as the loss wants it.
+        group: index of the group, at least 0.
+        row: place in the data.
+        batch: number of the batch, from 1, that they came in.
+        kept: columns formed as they are.
+        mixed: (sample, draw) mixtures of the rest.
+        scale: of a mixture.
+    """
+
+    image: Tensor
+    label: Tensor
+    group: Int[Tensor, " sample"]
+    row: Int[Tensor, " sample"]
+    batch: Int[Tensor, " sample"]
+    kept: Int[Tensor, " sample"]
+    mixed: Int[Tensor, "sample draw"]
+    scale: Float[Tensor, " sample"]
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+class Meter:
+    """Adds the squares of samples to sums, within a bound on memory.
+
+    Args:
+        model: as given.
+        curved: the loss.
+        factor: (loss, logits, label) to the columns of a batch.
+        groups: how many there are.
+        differences: whether sums for the error are kept too.
+        seed: of signs.
+        max_bytes: see `diagonal`.
+        bfloat16: of the passes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        curved: Curved,
+        factor: Callable[[Curved, Tensor, Tensor], Columns],
+        *,
+        groups: int,
+        differences: bool,
+        seed: int,
+        max_bytes: int,
+        bfloat16: bool,
+    ) -> None:
+        self.model, self.curved, self.factor = model, curved, factor
+        self.groups, self.differences, self.seed = groups, differences, seed
+        self.max_bytes, self.bfloat16 = max_bytes, bfloat16
+        self.device = next(model.parameters()).device
+        self.sums = Sums(model, groups * (2 if differences else 1))
+        self.work = Workspace()
+        self.row_bytes = 0
+        self.shape: tuple[int, int] | None = None
+        self.columns = 0
+
+    def room(self) -> int:
+        """How many rows go through the model at once."""
+        return max(1, min(ROWS.get(self.device.type, 16), self.max_bytes // (HELD * max(1, self.row_bytes))))
+
+    def most(self, columns: int) -> int:
+        """How many samples of so many columns a chunk should hold."""
+        waiting = max(1, int(SPARSE * columns * self.row_bytes))
+        return max(1, min(self.room(), self.max_bytes // 2 // waiting))
+
+    def probe(self, samples: Samples) -> tuple[int, int]:
+        """The numbers of exits and classes, found at the first call by one row forwards; also its memory."""
+        if self.shape is None:
+            found = passes.forward(self.model, samples.image[:1].to(self.device), bfloat16=self.bfloat16)
+            self._checked(found.logits, samples.image, samples.batch)
+            self.row_bytes = sum(call.size for call in found.calls)
+            self.shape = found.logits.shape[1], found.logits.shape[2]
+        return self.shape
+
+    def label(self, samples: Samples) -> Tensor:
+        """The label on the model's device. Raises `DataError` where it does not fit, the batch named."""
+        label = samples.label.to(self.device)
+        try:
+            self.curved.check_label(label, self.probe(samples)[1])
+        except DataError as error:
+            batch = int(samples.batch[0])
+            raise DataError([replace(each, what=f"batch {batch}: {each.what}") for each in error.problems]) from None
+        return label
+
+    @torch.no_grad()
+    def logits(self, image: Tensor, batch: Tensor) -> Float[Tensor, "sample exit class"]:
+        """What the model says, without a graph. Raises `ModelError` where it is not finite."""
+        given = passes.stacked(self.model(passes.laid_out(image.to(self.device))), len(image))
+        return self._checked(given, image, batch)
+
+    def _checked(self, logits: Tensor, image: Tensor, batch: Tensor) -> Tensor:
+        classes = logits.shape[2]
+        if classes < (2 if self.curved.softmax else 1):
+            least = "cross_entropy needs 2" if self.curved.softmax else "bce needs 1"
+            raise ModelError(f"the model gives {classes} classes; {least}")
+        if self.curved.exits and len(self.curved.exits) != logits.shape[1]:
+            raise ModelError(f"the loss weighs {len(self.curved.exits)} exits, and the model has {logits.shape[1]}")
+        bad = (~logits.isfinite()).flatten(1).any(1).nonzero().squeeze(1)
+        if len(bad):
+            first = int(bad[0])
+            layer = passes.first_bad_layer(self.model, image[first : first + 1].to(self.device))
+            where = "" if layer is None else f", first in layer {layer!r}"
+            raise ModelError(Problem(f"batch {int(batch[first])}: the model's output is nan or infinite{where}"))
+        return logits
+
+    def add(self, samples: Samples) -> None:
+        """Forms the columns of these samples and adds their squares."""
+        counts = samples.kept + samples.mixed.sum(1)
+        chosen = counts.argsort(descending=True, stable=True)
+        sample, start, turns = arranged(counts[chosen].tolist(), self.room())
+        of = chosen[sample]  # the sample of each row
+        first = torch.tensor(start)
+        image = samples.image[of.to(samples.image.device)].to(self.device)
+        label = samples.label[of.to(samples.label.device)].to(self.device)
+        found = passes.forward(self.model, image, bfloat16=self.bfloat16)
+        self._checked(found.logits, image, samples.batch[of])
+        factor = self.factor(self.curved, found.logits, label)
+        chunk = Chunk(sample, samples.group[chosen].tolist(), int(counts.max()), self.groups)
+        jobs = [job(call, chunk, self.sums, self.work) for call in found.calls]
+        member = torch.nn.functional.one_hot(samples.group[of], self.groups).double().T
+        for turn in range(turns):
+            rank = first + turn
+            rank[(rank >= counts[of]) | (turn >= turns)] = -1
+            column, sign = self._column(factor, samples, of, rank)
+            share = torch.cat([member, member * sign]) if self.differences else member
+            signed = sign.long().tolist() if self.differences else None
+            self._turn(found, jobs, column, Turn(signed, (rank >= 0).tolist(), share))
+        for each in jobs:
+            each.flush()
+        self.columns += int(counts.sum())
+
+    def _column(self, factor: Columns, samples: Samples, of: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+        """The column of each row, and its sign in the difference of two draws."""
+        kept, mixed = samples.kept[of], samples.mixed[of]
+        own = torch.where(rank < kept, rank, -1)
+        column = factor.ranked(own.to(self.device))
+        sign = torch.zeros(len(rank), dtype=torch.float64)
+        random = (rank >= kept).nonzero().squeeze(1)
+        if len(random):
+            shape = (column.shape[1], column.shape[2])
+            drawn = torch.zeros(column.shape, dtype=torch.float64)
+            for row in random.tolist():
+                number = int(rank[row] - kept[row])
+                drawn[row] = signs(self.seed, int(samples.row[of[row]]), number, shape) * samples.scale[of[row]]
+                sign[row] = 1.0 if number < int(mixed[row, 0]) else -1.0
+            column = column + factor.mixture(kept.to(self.device), drawn.to(self.device))
+        return column, sign
+
+    def _turn(self, found: passes.Pass, jobs: list[Job], column: Tensor, turn: Turn) -> None:
+        gradients = passes.backward(found, column)
+        for each, gradient in zip(jobs, gradients, strict=True):
+            each.add(gradient, turn)
+        del gradients
+        if found.others:
+            for row, active in enumerate(turn.active):
+                if active:
+                    for name, gradient in passes.row_gradients(found, column, row).items():
+                        self.sums.add_own(name, gradient.square(), turn.share[:, row].tolist())
+        while sum(each.held for each in jobs) > self.max_bytes // 2:
+            max(jobs, key=lambda each: each.held).flush()
+
+
+def arranged(counts: list[int], room: int) -> tuple[list[int], list[int], int]:
+    """Which sample each row of a pass is, from which of its columns on, and how many turns there are.
+
+    Few samples with many columns are repeated, and each copy takes a part of the columns: passes of a few rows are
+    slow, and one pass forwards costs little beside many backwards.
+
+    Args:
+        counts: columns of each sample, falling; at most `room` of them.
+        room: rows there may be.
+
+    Example:
+        >>> arranged([3, 1], room=4)
+        ([0, 0, 1], [0, 2, 0], 2)
+    """
+    best, turns = float("inf"), max(counts, default=0)
+    for each in range(1, turns + 1):
+        rows = sum(-(-count // each) for count in counts)
+        cost = (1 + 2 * each) * (rows + START)
+        if rows <= max(room, len(counts)) and cost < best:
+            best, turns = cost, each
+    sample = [index for index, count in enumerate(counts) for _ in range(-(-count // turns))]
+    start = [begin for count in counts for begin in range(0, count, turns)]
+    return sample, start, turns
