@@ -20,7 +20,6 @@ from equiprune.curvature.estimators import (
     budgeted,
     estimator_of,
     sampled,
-    whole,
 )
 from equiprune.curvature.losses import Curved, Loss, curved
 from equiprune.curvature.meter import Meter, Samples
@@ -202,7 +201,7 @@ def _measured(
 ) -> _Read:
     read = _Read(len(groups))
     two = isinstance(chosen, Budget | Stochastic)
-    if two and iter(batches) is batches:
+    if two and isinstance(batches, Iterator):
         batches = list(batches)
     plan = None
     if two:
@@ -246,6 +245,7 @@ def _rows(batches: Batches, groups: int) -> Iterator[tuple[Samples, int]]:
                 kept=none,
                 mixed=none[:, None],
                 scale=torch.ones(len(group), dtype=torch.float64),
+                trace=torch.full((len(group),), float("nan"), dtype=torch.float64),
             ),
             len(batch[0]) - len(group),
         )
@@ -281,7 +281,7 @@ def _planned(
     if int(samples.row[-1]) >= len(plan.kept) or not torch.equal(group[samples.row], samples.group):
         raise DataError(f"batch {int(samples.batch[0])} held other rows when the batches were read again")
     at = samples.row
-    return replace(samples, kept=plan.kept[at], mixed=plan.mixed[at], scale=plan.scale[at])
+    return replace(samples, kept=plan.kept[at], mixed=plan.mixed[at], scale=plan.scale[at], trace=plan.trace[at])
 
 
 class _Queue:

@@ -122,12 +122,14 @@ class Plan:
         kept: number of its columns, by falling mass, that are formed as they are.
         mixed: (sample, draw) number of mixtures of the rest in each independent draw.
         scale: what a mixture is multiplied by.
+        trace: sum of the masses of each sample; nan where they were not looked at.
         dropped: share of each group's trace that is left out, exactly.
     """
 
     kept: Int[Tensor, " sample"]
     mixed: Int[Tensor, "sample draw"]
     scale: Float[Tensor, " sample"]
+    trace: Float[Tensor, " sample"]
     dropped: Float[Tensor, " group"]
 
     @property
@@ -136,15 +138,9 @@ class Plan:
         return self.kept + self.mixed.sum(1)
 
 
-def whole(samples: int, columns: int) -> Plan:
-    """All columns of every sample."""
-    none = torch.zeros(samples, 1, dtype=torch.int64)
-    return Plan(torch.full((samples,), columns), none, torch.ones(samples, dtype=torch.float64), torch.zeros(0))
-
-
 def budgeted(masses: Float[Tensor, "sample rank"], group: Int[Tensor, " sample"], groups: int, budget: Budget) -> Plan:
     """Leaves out the smallest columns of each group, at most τ of its trace in all."""
-    plan = whole(len(masses), masses.shape[1])
+    kept = torch.zeros(len(masses), dtype=torch.int64)
     dropped = torch.zeros(groups, dtype=torch.float64)
     for index in range(groups):
         rows = group == index
@@ -156,9 +152,9 @@ def budgeted(masses: Float[Tensor, "sample rank"], group: Int[Tensor, " sample"]
         # Equal masses go together or not at all, so that the order of rows decides nothing.
         limit = rising[out] if out < len(rising) else torch.tensor(float("inf"), dtype=torch.float64)
         stays = own >= limit if total > 0 else torch.zeros_like(own, dtype=torch.bool)
-        plan.kept[rows] = stays.sum(1)
+        kept[rows] = stays.sum(1)
         dropped[index] = own.masked_fill(stays, 0).sum() / total if total > 0 else 0.0
-    return Plan(plan.kept, plan.mixed, plan.scale, dropped)
+    return Plan(kept, torch.zeros(len(kept), 1, dtype=torch.int64), torch.ones_like(masses[:, 0]), masses.sum(1), dropped)
 
 
 def sampled(
@@ -181,7 +177,7 @@ def sampled(
         for draw in range(draws):
             mixed[rows, draw] = torch.where(ratio >= 1, several, _systematic(chance, generator)).long()
         scale[rows] = (chance.clamp_min(1e-300) * several * draws).rsqrt()
-    return Plan(kept, mixed, scale, torch.zeros(groups, dtype=torch.float64))
+    return Plan(kept, mixed, scale, tails[:, 0], torch.zeros(groups, dtype=torch.float64))
 
 
 def _split(own: Tensor, tail: Tensor, limit: float) -> tuple[Tensor, Tensor]:

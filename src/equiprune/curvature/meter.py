@@ -21,6 +21,8 @@ from equiprune.errors import DataError, ModelError, Problem
 ROWS = {"cpu": 16, "cuda": 128}  # rows of a pass: more are no faster
 START = 2  # a pass costs as much as this many rows, and then some for every row
 HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
+SAME = 0.05  # by how much of itself a row's trace may differ from one reading to the next, by rounding
+TINY = 1e-9
 SPARSE = 0.2  # share of the outputs that waits to be squared when many columns do
 
 
@@ -37,6 +39,7 @@ class Samples:
         kept: columns formed as they are.
         mixed: (sample, draw) mixtures of the rest.
         scale: of a mixture.
+        trace: of the second derivative at the logits, as a first reading found it; nan where there was none.
     """
 
     image: Tensor
@@ -47,6 +50,7 @@ class Samples:
     kept: Int[Tensor, " sample"]
     mixed: Int[Tensor, "sample draw"]
     scale: Float[Tensor, " sample"]
+    trace: Float[Tensor, " sample"]
 
     def __len__(self) -> int:
         return len(self.group)
@@ -149,6 +153,7 @@ class Meter:
         found = passes.forward(self.model, image, bfloat16=self.bfloat16)
         self._checked(found.logits, image, samples.batch[of])
         factor = self.factor(self.curved, found.logits, label)
+        self._check_again(factor.masses.sum(1).cpu(), samples, of)
         chunk = Chunk(sample, samples.group[chosen].tolist(), int(counts.max()), self.groups)
         jobs = [job(call, chunk, self.sums, self.work) for call in found.calls]
         member = torch.nn.functional.one_hot(samples.group[of], self.groups).double().T
@@ -162,6 +167,14 @@ class Meter:
         for each in jobs:
             each.flush()
         self.columns += int(counts.sum())
+
+    def _check_again(self, trace: Tensor, samples: Samples, of: Tensor) -> None:
+        """A row must be what it was at the first reading, or its columns were chosen for another image."""
+        before = samples.trace[of]
+        other = ((trace - before).abs() > SAME * before + TINY).nonzero().squeeze(1)
+        if len(other) and not self.bfloat16:
+            batch = int(samples.batch[of[other[0]]])
+            raise DataError(f"batch {batch} held other rows, or the same otherwise, when the batches were read again")
 
     def _column(self, factor: Columns, samples: Samples, of: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
         """The column of each row, and its sign in the difference of two draws."""
@@ -205,8 +218,8 @@ def arranged(counts: list[int], room: int) -> tuple[list[int], list[int], int]:
         room: rows there may be.
 
     Example:
-        >>> arranged([3, 1], room=4)
-        ([0, 0, 1], [0, 2, 0], 2)
+        >>> arranged([9, 3], room=4)
+        ([0, 0, 0, 1], [0, 3, 6, 0], 3)
     """
     best, turns = float("inf"), max(counts, default=0)
     for each in range(1, turns + 1):
