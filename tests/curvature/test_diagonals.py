@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models import resnet18
 
 from equiprune import curvature
-from equiprune.curvature import jobs, meter, squares
+from equiprune.curvature import jobs, squares
 from equiprune.curvature.losses import Loss
 from equiprune.models.classifier import Classifier, Design
 

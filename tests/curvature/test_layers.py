@@ -101,14 +101,12 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         scale = float(value.abs().max())
-        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12 * scale, msg=lambda text, n=name: n + text)
+        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12 * scale, msg=f"{name} differs")
 
 
 @pytest.mark.parametrize("way", ["direct", "gram", "support", "in pieces"])
 @pytest.mark.parametrize("kind", FAST)
-def test_every_kind_of_layer_has_the_slow_twins_diagonal(
-    kind: str, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_kind_of_layer_has_the_slow_twins_diagonal(kind: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(self: jobs.Product, _gradients: Tensor) -> str:
         return "direct" if way == "in pieces" or (way == "support" and len(self.totals[0]) > 1) else way
 
@@ -242,7 +240,7 @@ class Fades(nn.Module):
         self.conv = nn.Conv2d(2, 40, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.conv(image).relu().unflatten(1, (20, 2)).sum((2, 3, 4))
+        return self.conv(image).relu().unflatten(1, (20, 2)).sum((2, 3, 4))  # type: ignore[no-any-return]
 
 
 def test_a_support_that_does_not_hold_is_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def logits(exits: int) -> Tensor:
     return 2 * torch.randn(3, exits, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def bce(**settings: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def bce(**settings: Any) -> Callable[[Tensor, Tensor], Tensor]:  # noqa: ANN401
     def loss(z: Tensor, label: Tensor) -> Tensor:
         each = functional.binary_cross_entropy_with_logits(z, label.nan_to_num(0), reduction="none", **settings)
         return each[~label.isnan()].sum()
@@ -33,9 +34,9 @@ def bce(**settings: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return loss
 
 
-def entropy(**settings: object) -> Callable[[Tensor, Tensor], Tensor]:
+def entropy(**settings: Any) -> Callable[[Tensor, Tensor], Tensor]:  # noqa: ANN401
     def loss(z: Tensor, label: Tensor) -> Tensor:
-        return functional.cross_entropy(z[None], label[None], reduction="none", **settings)[0]  # type: ignore[arg-type]
+        return functional.cross_entropy(z[None], label[None], reduction="none", **settings)[0]
 
     return loss
 

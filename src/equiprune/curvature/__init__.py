@@ -13,7 +13,18 @@ quickly, layer by layer, without ever holding one gradient a sample.
 from __future__ import annotations
 
 from equiprune.curvature.diagonals import Diagonals, combined, diagonal
-from equiprune.curvature.estimators import Budget, Exact, Fisher, Stochastic
-from equiprune.curvature.losses import Exits
+from equiprune.curvature.estimators import Budget, Estimator, Exact, Fisher, Stochastic
+from equiprune.curvature.losses import Exits, Loss
 
-__all__ = ["Budget", "Diagonals", "Exact", "Exits", "Fisher", "Stochastic", "combined", "diagonal"]
+__all__ = [
+    "Budget",
+    "Diagonals",
+    "Estimator",
+    "Exact",
+    "Exits",
+    "Fisher",
+    "Loss",
+    "Stochastic",
+    "combined",
+    "diagonal",
+]

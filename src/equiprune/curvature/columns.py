@@ -158,7 +158,7 @@ def gradient(curved: Curved, logits: Logits, label: Tensor) -> Gradient:
     weights = exit_weights(curved, logits)
     with torch.enable_grad():
         z = logits.detach().double().requires_grad_()
-        total = sum((weights[e] * curved.each(z[:, e], label)).sum() for e in range(z.shape[1]))
+        total = torch.stack([weights[e] * curved.each(z[:, e], label) for e in range(z.shape[1])]).sum()
         (found,) = torch.autograd.grad(total, z)
     return Gradient(found.to(logits.dtype))
 

@@ -21,7 +21,7 @@ from equiprune.curvature.estimators import (
     estimator_of,
     sampled,
 )
-from equiprune.curvature.losses import Curved, Loss, curved
+from equiprune.curvature.losses import Loss, curved
 from equiprune.curvature.meter import Meter, Samples
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 
@@ -207,10 +207,12 @@ def _measured(
     if two:
         masses, group = _masses(meter, _rows(batches, len(groups)))
         _check_counts(group, groups)
-        make = budgeted if isinstance(chosen, Budget) else sampled
-        plan = make(masses, group, len(groups), chosen)  # type: ignore[arg-type, operator]
         if isinstance(chosen, Budget):
+            plan = budgeted(masses, group, len(groups), chosen)
             read.dropped = dict(zip(groups, plan.dropped.tolist(), strict=True))
+        else:
+            assert isinstance(chosen, Stochastic)
+            plan = sampled(masses, group, len(groups), chosen)
     queue = _Queue(meter, progress)
     seen: list[Tensor] = []
     for samples, unknown in _rows(batches, len(groups)):
@@ -305,7 +307,9 @@ class _Queue:
     def finish(self) -> None:
         """The rest, those with most columns first."""
         for shape in {shape for _, shape in self.waiting}:
-            rest = [each for (_, own), parts in sorted(self.waiting.items(), reverse=True) for each in parts if own == shape]
+            rest = [
+                each for (_, own), parts in sorted(self.waiting.items(), reverse=True) for each in parts if own == shape
+            ]
             self.waiting[0, shape] = rest
         for key in [key for key in self.waiting if key[0] == 0]:
             whole = _joined(self.waiting[key])
@@ -358,7 +362,10 @@ def _means(meter: Meter, counts: Mapping[str, int]) -> tuple[dict[str, dict[str,
             }
     if wrong:
         raise ModelError(
-            [Problem(f"the curvature of {name!r} is not finite: its gradients overflow") for name in dict.fromkeys(wrong)]
+            [
+                Problem(f"the curvature of {name!r} is not finite: its gradients overflow")
+                for name in dict.fromkeys(wrong)
+            ]
         )
     return found, error
 

@@ -154,7 +154,9 @@ def budgeted(masses: Float[Tensor, "sample rank"], group: Int[Tensor, " sample"]
         stays = own >= limit if total > 0 else torch.zeros_like(own, dtype=torch.bool)
         kept[rows] = stays.sum(1)
         dropped[index] = own.masked_fill(stays, 0).sum() / total if total > 0 else 0.0
-    return Plan(kept, torch.zeros(len(kept), 1, dtype=torch.int64), torch.ones_like(masses[:, 0]), masses.sum(1), dropped)
+    return Plan(
+        kept, torch.zeros(len(kept), 1, dtype=torch.int64), torch.ones_like(masses[:, 0]), masses.sum(1), dropped
+    )
 
 
 def sampled(

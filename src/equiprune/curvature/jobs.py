@@ -66,6 +66,7 @@ class Affine:
         self.normal = layers.normalised(call.layer, call.input)
 
     def add(self, gradient: Tensor, turn: Turn) -> None:
+        """Takes the gradient of the layer's output in one turn."""
         layer, call = self.call.layer, self.call
         if layer.weight is not None:
             own = layers.by_weight(layer, gradient * self.normal)
@@ -93,6 +94,7 @@ class Product:
         self.heights: dict[int, Tensor] = {}  # squares of a layer with one position, by sign
 
     def add(self, gradient: Tensor, turn: Turn) -> None:
+        """Takes the gradient of the layer's output in one turn."""
         layer, call = self.call.layer, self.call
         if layer.bias is not None:
             bias = layers.channels(layer, gradient.to(self.totals[0].dtype))
@@ -178,9 +180,7 @@ class Product:
         self.entries.clear()
         self.held = 0
 
-    def _flush_plain(
-        self, reads: Sequence[tuple[int, Tensor]], sign: int, targets: Sequence[squares.Target]
-    ) -> None:
+    def _flush_plain(self, reads: Sequence[tuple[int, Tensor]], sign: int, targets: Sequence[squares.Target]) -> None:
         layer = self.call.layer
         for sample, read in reads:
             gradients = self.entries[sample, sign]
@@ -193,14 +193,14 @@ class Product:
                 whole = piece if cut else lambda _first, _last, piece=piece: piece()
                 squares.add_direct(whole, places, gradients, targets, self.work)
 
-    def _flush_support(
-        self, reads: Sequence[tuple[int, Tensor]], sign: int, targets: Sequence[squares.Target]
-    ) -> None:
+    def _flush_support(self, reads: Sequence[tuple[int, Tensor]], sign: int, targets: Sequence[squares.Target]) -> None:
         total = targets[0][0]
         rows = self.work.take("rows", total.shape[2], total.shape[1], like=total).zero_()
         for sample, read in reads:
             gradients = torch.stack(self.entries[sample, sign]).to(total.dtype)
-            squares.add_support(layers.patches(self.call.layer, read), self.supports[sample], gradients, rows, self.work)
+            squares.add_support(
+                layers.patches(self.call.layer, read), self.supports[sample], gradients, rows, self.work
+            )
         for target, weight in targets:
             target[0].add_(rows.t(), alpha=weight)
 

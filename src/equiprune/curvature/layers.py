@@ -89,7 +89,7 @@ def by_position(layer: nn.Module, gradient: Tensor) -> Float[Tensor, "sample pos
         return gradient.reshape(len(gradient), -1, gradient.shape[-1])
     if isinstance(layer, TRANSPOSED):
         # A transposed convolution is a convolution's backward pass: here its gradient is what is cut in patches.
-        window = _window(layer, layer.padding)
+        window = _window(layer)
         unfolded = torch.stack([_unfolded(row, window, layer.groups) for row in gradient])
         return unfolded.transpose(1, 2).flatten(2)  # group after group, as channels stand
     return gradient.movedim(1, -1).reshape(len(gradient), -1, gradient.shape[1])
@@ -130,8 +130,8 @@ def patches(layer: nn.Module, read: Tensor, first: int = 0, last: int | None = N
     return _unfolded(read, (layer.kernel_size, layer.dilation, flat, layer.stride), layer.groups, first, last)
 
 
-def _window(layer: Any, padding: Sequence[int]) -> tuple[Sequence[int], Sequence[int], list[int], Sequence[int]]:  # noqa: ANN401
-    flat = [side for each in reversed(padding) for side in (each, each)]
+def _window(layer: Any) -> tuple[Sequence[int], Sequence[int], list[int], Sequence[int]]:  # noqa: ANN401
+    flat = [side for each in reversed(layer.padding) for side in (each, each)]
     return layer.kernel_size, layer.dilation, flat, layer.stride
 
 
@@ -168,9 +168,7 @@ def normalised(layer: nn.Module, read: Tensor) -> Tensor:
         return functional.batch_norm(read, layer.running_mean, layer.running_var, eps=layer.eps)
     if isinstance(layer, INSTANCE_NORMS):
         own = not layer.track_running_stats
-        return functional.instance_norm(
-            read, layer.running_mean, layer.running_var, use_input_stats=own, eps=layer.eps
-        )
+        return functional.instance_norm(read, layer.running_mean, layer.running_var, use_input_stats=own, eps=layer.eps)
     if isinstance(layer, nn.LayerNorm):
         return functional.layer_norm(read, layer.normalized_shape, eps=layer.eps)
     assert isinstance(layer, nn.GroupNorm)
@@ -193,9 +191,7 @@ def output_shape(layer: nn.Module, read: Tensor) -> list[int]:
         zip(read.shape[1:], layer.kernel_size, layer.dilation, layer.stride, strict=True)
     ):
         padding = layer.padding
-        if isinstance(padding, str):
-            both = d * (k - 1) if padding == "same" else 0
-        else:
-            both = 2 * padding[axis]
+        same = d * (k - 1) if padding == "same" else 0
+        both = same if isinstance(padding, str) else 2 * padding[axis]
         found.append((n + both - d * (k - 1) - 1) // s + 1)
     return found

@@ -59,9 +59,7 @@ class Curved:
         """The loss of every sample on one exit, the findings that are not known left out."""
         weight = None if self.weight is None else self.weight.to(z)
         if self.softmax:
-            return functional.cross_entropy(
-                z, label, weight=weight, reduction="none", label_smoothing=self.smoothing
-            )
+            return functional.cross_entropy(z, label, weight=weight, reduction="none", label_smoothing=self.smoothing)
         known = ~label.isnan()
         positive = None if self.positive is None else self.positive.to(z)
         each = functional.binary_cross_entropy_with_logits(

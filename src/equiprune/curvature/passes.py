@@ -43,7 +43,7 @@ class Call:
         """The full name of one of its parameters."""
         return f"{self.name}.{parameter}" if self.name else parameter
 
-    def keys(self) -> list[str]:
+    def own(self) -> list[str]:
         """The full names of all its parameters."""
         return [self.key(name) for name, _ in self.layer.named_parameters(recurse=False)]
 
@@ -107,15 +107,14 @@ def laid_out(image: Tensor) -> Tensor:
 
 def stacked(given: object, samples: int) -> Tensor:
     """What a model gave, as (sample, exit, class)."""
-    exits = list(given) if isinstance(given, tuple | list) else [given]
-    if not exits or not all(isinstance(each, Tensor) for each in exits):
-        kinds = ", ".join(type(each).__name__ for each in exits)
+    every = list(given) if isinstance(given, tuple | list) else [given]
+    exits = [each for each in every if isinstance(each, Tensor)]
+    if not exits or len(exits) < len(every):
+        kinds = ", ".join(type(each).__name__ for each in every)
         raise ModelError(f"the model gives a {type(given).__name__} of ({kinds}), not a tensor (sample, class)")
     for each in exits:
         if each.dim() != 2 or len(each) != samples or each.shape != exits[0].shape:
-            raise ModelError(
-                f"the model gives a tensor {tuple(each.shape)}, not (sample, class) for {samples} samples"
-            )
+            raise ModelError(f"the model gives a tensor {tuple(each.shape)}, not (sample, class) for {samples} samples")
     return torch.stack([each.float() if each.dtype == torch.bfloat16 else each for each in exits], 1)
 
 
@@ -144,12 +143,10 @@ def _sorted_out(model: nn.Module, found: Pass, nodes: Mapping[str, Node]) -> Pas
         raise ModelError([Problem(problem) for problem in problems])
     samples = len(found.logits)
     plain = [call for call in found.calls if _is_plain(call, samples, uses, nodes)]
-    covered = {key for call in plain for key in call.keys()}
+    covered = {key for call in plain for key in call.own()}
     found.calls = plain
     found.others = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if name not in covered and uses[nodes[name]] > 0
+        name: parameter for name, parameter in model.named_parameters() if name not in covered and uses[nodes[name]] > 0
     }
     return found
 
@@ -165,7 +162,7 @@ def _is_plain(call: Call, samples: int, uses: Counter[Node], nodes: Mapping[str,
     """Whether the layer worked once, on one row a sample, and nothing else read its parameters."""
     fits = call.input.dim() >= layers.axes(call.layer) and len(call.input) == samples
     # A tensor that two layers share has one name only, so the other layer's own names are missing.
-    alone = all(name in nodes and uses[nodes[name]] == 1 for name in call.keys())
+    alone = all(name in nodes and uses[nodes[name]] == 1 for name in call.own())
     return call.times == 1 and fits and alone
 
 

@@ -11,6 +11,7 @@ from equiprune.progress import say
 from equiprune.pruning.iterative import (
     Biases,
     Budget,
+    Curvature,
     Gap,
     Keep,
     Ratio,
@@ -54,6 +55,7 @@ class FairPrune(BaseModel):
     keep: Keep = "best"
     scope: Scope = "global"
     biases: Biases = False
+    estimator: Curvature = "budget"
     samples: int = Field(1000, ge=1, description="Training images a group the second derivative is taken over.")
     privileged: str | None = Field(
         None, description="The better-served group; by default the one with the highest macro F1 on validation."
@@ -72,7 +74,9 @@ class FairPrune(BaseModel):
 
         def score(model: Classifier, iteration: int) -> dict[str, Tensor]:
             chosen = sampled(train, self.samples, training.seed, iteration, by_group=True)
-            saliency = second_order(model, chosen, training, groups=cohort.groups, biases=self.biases)
+            saliency = second_order(
+                model, chosen, training, groups=cohort.groups, biases=self.biases, estimator=self.estimator
+            )
             if iteration == 1:
                 record_saliency(saliency, training.folder)
             total = saliency.pop(unprivileged)

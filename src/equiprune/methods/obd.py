@@ -7,7 +7,18 @@ from torch import Tensor
 
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
-from equiprune.pruning.iterative import Biases, Budget, Gap, Keep, Ratio, Scope, Step, Target, prune_iteratively
+from equiprune.pruning.iterative import (
+    Biases,
+    Budget,
+    Curvature,
+    Gap,
+    Keep,
+    Ratio,
+    Scope,
+    Step,
+    Target,
+    prune_iteratively,
+)
 from equiprune.pruning.saliency import sampled, second_order
 from equiprune.training.loop import Training
 
@@ -33,6 +44,7 @@ class OBD(BaseModel):
     keep: Keep = "best"
     scope: Scope = "global"
     biases: Biases = False
+    estimator: Curvature = "budget"
     samples: int = Field(1000, ge=1, description="Training images the second derivative is taken over.")
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
@@ -41,6 +53,8 @@ class OBD(BaseModel):
 
         def score(model: Classifier, iteration: int) -> dict[str, Tensor]:
             everyone = sampled(train, self.samples, training.seed, iteration, by_group=False)
-            return second_order(model, everyone, training, groups=("all",), biases=self.biases)["all"]
+            return second_order(
+                model, everyone, training, groups=("all",), biases=self.biases, estimator=self.estimator
+            )["all"]
 
         return prune_iteratively(classifier, cohort, training, self, score)

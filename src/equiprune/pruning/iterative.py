@@ -49,6 +49,12 @@ Keep = Annotated[
 Scope = Annotated[
     Literal["global", "layer"], Field(description="Rank all weights together, or remove the same share of each layer.")
 ]
+Curvature = Annotated[
+    Literal["exact", "budget", "stochastic", "fisher"],
+    Field(
+        description="How the second derivative is found: all of it, all but 1e-4 of it, by chance, or the gradient's."
+    ),
+]
 Biases = Annotated[bool, Field(description="Lets biases of conv and linear layers be pruned too.")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from equiprune.pruning.masks import prunable
 from equiprune.training.loop import Training
 
 NAME = "saliency.json"
-BATCH = 16  # larger ones are no faster and hold more
+BATCH = 64  # rows read at a time; how many go through the model at once is the curvature's own choice
 SHOWN = 1000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -39,7 +39,13 @@ def sampled(train: Cohort, count: int, seed: int, iteration: int, *, by_group: b
 
 
 def second_order(
-    model: Classifier, cohort: Cohort, training: Training, *, groups: Sequence[str], biases: bool
+    model: Classifier,
+    cohort: Cohort,
+    training: Training,
+    *,
+    groups: Sequence[str],
+    biases: bool,
+    estimator: curvature.Estimator = "exact",
 ) -> dict[str, dict[str, Tensor]]:
     """s_i = ½ h_ii θ_i² per group, for every prunable weight (FairPrune Eq. 3; OBD).
 
@@ -49,27 +55,38 @@ def second_order(
         training: for pixels and device.
         groups: names, in the order of the cohort's group index.
         biases: whether biases are prunable.
+        estimator: of the second derivative.
 
     Returns:
         group to parameter name to a tensor shaped like the parameter.
     """
+    loss: curvature.Loss = "cross_entropy" if cohort.task == "multiclass" else "bce"
     with evaluating(model), bar("second derivatives") as progress:
+        done = 0
 
-        def counted() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-            done = 0
-            for batch in batches(cohort, training.pixels, batch_size=BATCH):
-                yield (batch.image.to(training.device), batch.label.to(training.device), batch.group)
-                done += len(batch.index)
-                progress(done, len(cohort))
+        def count(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress(done, len(cohort))
 
-        diagonals = curvature.diagonal(
-            model, counted(), groups, loss="cross_entropy" if cohort.task == "multiclass" else "bce"
-        )
+        diagonals = curvature.diagonal(model, _Rows(cohort, training), groups, loss, estimator, progress=count)
     weights = prunable(model, include_bias=biases)
     return {
         group: {name: diagonal.pop(name).mul_(weight.detach().square()).mul_(0.5) for name, weight in weights.items()}
         for group, diagonal in diagonals.items()
     }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A cohort's batches as the curvature reads them, as often as it wants to."""
+
+    cohort: Cohort
+    training: Training
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for batch in batches(self.cohort, self.training.pixels, batch_size=BATCH):
+            yield batch.image, batch.label, batch.group
 
 
 def record_saliency(saliency: dict[str, dict[str, Tensor]], folder: Path | None) -> None:
