@@ -15,6 +15,8 @@ from equiprune.curvature import jobs, passes, squares
 
 CLASSES = 3
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+
 
 class Shaped(nn.Module):
     """Reshapes the image, runs a body, and ends in a linear layer on its flattened output."""

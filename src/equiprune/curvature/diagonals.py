@@ -297,12 +297,12 @@ class _Queue:
         counts = samples.kept + samples.mixed.sum(1)
         self.progress(int((counts == 0).sum()))
         shape = tuple(samples.image.shape[1:])
-        for step in _steps(counts).unique().tolist():
-            if step == 0:
-                continue
+        steps = _steps(counts)
+        for step in steps[counts > 0].unique().tolist():
+            own = (steps == step).nonzero().squeeze(1)
             key = (step, shape)
-            self.waiting.setdefault(key, []).append(_taken(samples, (_steps(counts) == step).nonzero().squeeze(1)))
-            self._go(key, least=self.meter.most(step))
+            self.waiting.setdefault(key, []).append(_taken(samples, own))
+            self._go(key, least=self.meter.most(int(counts[own].max())))
 
     def finish(self) -> None:
         """The rest, those with most columns first."""
@@ -354,7 +354,8 @@ def _means(meter: Meter, counts: Mapping[str, int]) -> tuple[dict[str, dict[str,
     wrong: list[str] = []
     for target, (group, count) in enumerate(counts.items()):
         found[group] = {name: meter.sums.taken(name, target).div_(count) for name in meter.sums.parameters}
-        wrong += [name for name, value in found[group].items() if not value.isfinite().all()]
+        # A sum of squares is finite only where all of them are; looked at one by one only where it is not.
+        wrong += [n for n, value in found[group].items() if not (value.sum().isfinite() or value.isfinite().all())]
         if meter.differences:
             error[group] = {
                 name: _relative(meter.sums.taken(name, len(counts) + target).div_(count), value)

@@ -122,7 +122,7 @@ class Product:
         fits = count == 1 and columns >= LEAST and whole <= squares.PATCHES
         if fits and gradients.device.type == "cpu":
             picked = float(gradients[0].count_nonzero()) * 1.1
-            costs["support"] = squares.cost_of_support(*size[:2], picked, columns)
+            costs["support"] = squares.cost_of_support(*size, columns, picked)
         if size[2] ** 2 / 2 * max(fan_in, fan_out) * self.totals[0].itemsize > squares.PATCHES:
             del costs["gram"]
         return min(costs, key=lambda way: costs[way])
@@ -151,15 +151,16 @@ class Product:
                 self.held += picked.numel() * picked.itemsize
 
     def _look(self, gradients: Float[Tensor, "row position fan_out"]) -> None:
-        """Sets each sample's support to where these gradients, or those before, differ from zero."""
+        """Sets each sample's support to where these gradients, or any before, differ from zero."""
+        if not self.supports:
+            # The first column has all classes in it, so its gradients are hardly zero where another's are not.
+            self.supports = [Support(gradients[row : row + 1]) for row in self.chunk.first]
+            return
         sample = torch.tensor(self.chunk.sample)
-        before = self.supports
-        self.supports = []
-        for index in range(len(self.chunk.group)):
-            rows = gradients[sample == index]
-            if before:
-                rows = torch.cat([rows, (1 - before[index].outside)[None]])
-            self.supports.append(Support(rows))
+        self.supports = [
+            Support(torch.cat([gradients[sample == index], (1 - before.outside)[None]]))
+            for index, before in enumerate(self.supports)
+        ]
 
     def flush(self) -> None:
         """Adds up what is held."""

@@ -23,7 +23,7 @@ START = 2  # a pass costs as much as this many rows, and then some for every row
 HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
 SAME = 0.05  # by how much of itself a row's trace may differ from one reading to the next, by rounding
 TINY = 1e-9
-SPARSE = 0.2  # share of the outputs that waits to be squared when many columns do
+SPARSE = 0.1  # share of the outputs that waits to be squared when many columns do
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,7 @@ class Meter:
                 if active:
                     for name, gradient in passes.row_gradients(found, column, row).items():
                         self.sums.add_own(name, gradient.square(), turn.share[:, row].tolist())
-        while sum(each.held for each in jobs) > self.max_bytes // 2:
+        while sum(each.held for each in jobs) > 3 * self.max_bytes // 4:
             max(jobs, key=lambda each: each.held).flush()
 
 

@@ -31,6 +31,7 @@ DENSE = 1 / 85e9
 PICKED = 1 / 100e9
 FEW = 30  # columns at which the picked products reach half their speed
 CHANNEL = 40e-6
+PICK = 1.5e-9  # an entry looked at in the search for those that are not zero
 
 Target = tuple[Products, float]  # where squares are added, and their sign or weight
 Gradient = Float[Tensor, "position fan_out"]
@@ -65,9 +66,9 @@ def cost_of_gram(fan_in: int, fan_out: int, positions: int, columns: float) -> f
     return DENSE * (fan_out * (1.3 * fan_in * pairs + positions**2 * columns) + 100 * fan_in * pairs)
 
 
-def cost_of_support(fan_in: int, fan_out: int, picked: float, columns: float) -> float:
+def cost_of_support(fan_in: int, fan_out: int, positions: int, columns: float, picked: float) -> float:
     """Seconds for one sample of which `picked` gradients a column are not zero, over all channels."""
-    return CHANNEL * fan_out + PICKED * fan_in * picked * (columns + FEW)
+    return (CHANNEL + PICK * positions * columns) * fan_out + PICKED * fan_in * picked * (columns + FEW)
 
 
 def add_direct(
@@ -191,8 +192,16 @@ def add_support(
     rows = read[0].to(total.dtype)
     widest = max((span.stop - span.start for _, span in support.channels()), default=0)
     held = work.take("chosen", widest, rows.shape[1], like=total)
-    product = work.take("block", rows.shape[1], len(gradients), like=total)
     for channel, span in support.channels():
         chosen = torch.index_select(rows, 0, support.position[span], out=held[: span.stop - span.start])
-        torch.mm(chosen.t(), gradients[:, span].t(), out=product)
-        total[channel] += torch.linalg.vector_norm(product, dim=1).square_()
+        own = gradients[:, span]
+        if 4 * len(chosen) < len(own):
+            # Fewer entries than columns: uᵀ (Gᵀ G) u instead of |G u|².
+            grams = torch.mm(own.t(), own)
+            turned = chosen.t().contiguous()
+            formed = torch.mm(turned, grams, out=work.take("block", *turned.shape, like=total))
+            total[channel] += torch.linalg.vecdot(formed, turned).clamp_min_(0)
+        else:
+            product = work.take("block", rows.shape[1], len(own), like=total)
+            torch.mm(chosen.t(), own.t(), out=product)
+            total[channel] += torch.linalg.vector_norm(product, dim=1).square_()
