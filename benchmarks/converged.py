@@ -144,9 +144,9 @@ def train_last(name: str, network: Any, image: Tensor, label: Tensor) -> None:  
 def folded(network: Any) -> Any:  # noqa: ANN401
     """The plain VGG-11 that gives the same logits as one with batch norm."""
     plain = made("vgg")
-    convolutions = [layer for layer in plain.features if isinstance(layer, nn.Conv2d)]
-    before = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
-    norms = [layer for layer in network.features if isinstance(layer, nn.BatchNorm2d)]
+    convolutions: list[Any] = [layer for layer in plain.features if isinstance(layer, nn.Conv2d)]
+    before: list[Any] = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
+    norms: list[Any] = [layer for layer in network.features if isinstance(layer, nn.BatchNorm2d)]
     with torch.no_grad():
         for new, old, norm in zip(convolutions, before, norms, strict=True):
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()

@@ -13,7 +13,7 @@ quickly, layer by layer, without ever holding one gradient a sample.
 from __future__ import annotations
 
 from equiprune.curvature.diagonals import Diagonals, combined, diagonal
-from equiprune.curvature.estimators import Budget, Estimator, Exact, Fisher, Stochastic
+from equiprune.curvature.estimators import Budget, Estimator, Exact, Fisher, Named, Stochastic
 from equiprune.curvature.losses import Exits, Loss
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Exits",
     "Fisher",
     "Loss",
+    "Named",
     "Stochastic",
     "combined",
     "diagonal",

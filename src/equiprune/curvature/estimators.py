@@ -20,7 +20,7 @@ class Exact:
     """All columns of every sample: equal to the diagonal itself up to rounding.
 
     Args:
-        precision: of the passes. "bfloat16" runs them under autocast, about 1 % off in every weight; see the docs.
+        precision: "bfloat16" runs the passes backwards under autocast; the docs say how far off that is.
     """
 
     precision: Precision = "float32"

@@ -21,7 +21,7 @@ from equiprune.errors import DataError, ModelError, Problem
 ROWS = {"cpu": 16, "cuda": 128}  # rows of a pass: more are no faster
 START = 2  # a pass costs as much as this many rows, and then some for every row
 HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
-SAME = 0.05  # by how much of itself a row's trace may differ from one reading to the next, by rounding
+SAME = 0.5  # by how much of itself a row's trace may differ from one reading to the next: rounding, at most
 TINY = 1e-9
 SPARSE = 0.1  # share of the outputs that waits to be squared when many columns do
 
@@ -67,7 +67,7 @@ class Meter:
         differences: whether sums for the error are kept too.
         seed: of signs.
         max_bytes: see `diagonal`.
-        bfloat16: of the passes.
+        bfloat16: of the passes with a graph.
     """
 
     def __init__(
@@ -151,8 +151,9 @@ class Meter:
         image = samples.image[of.to(samples.image.device)].to(self.device)
         label = samples.label[of.to(samples.label.device)].to(self.device)
         found = passes.forward(self.model, image, bfloat16=self.bfloat16)
-        self._checked(found.logits, image, samples.batch[of])
-        factor = self.factor(self.curved, found.logits, label)
+        # Probabilities near 0 and 1 follow the last digits of the logits, which bfloat16 has not.
+        logits = self.logits(image, samples.batch[of]) if self.bfloat16 else found.logits
+        factor = self.factor(self.curved, self._checked(logits, image, samples.batch[of]), label)
         self._check_again(factor.masses.sum(1).cpu(), samples, of)
         chunk = Chunk(sample, samples.group[chosen].tolist(), int(counts.max()), self.groups)
         jobs = [job(call, chunk, self.sums, self.work) for call in found.calls]
@@ -172,7 +173,7 @@ class Meter:
         """A row must be what it was at the first reading, or its columns were chosen for another image."""
         before = samples.trace[of]
         other = ((trace - before).abs() > SAME * before + TINY).nonzero().squeeze(1)
-        if len(other) and not self.bfloat16:
+        if len(other):
             batch = int(samples.batch[of[other[0]]])
             raise DataError(f"batch {batch} held other rows, or the same otherwise, when the batches were read again")
 

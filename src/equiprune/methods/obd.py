@@ -44,7 +44,7 @@ class OBD(BaseModel):
     keep: Keep = "best"
     scope: Scope = "global"
     biases: Biases = False
-    estimator: Curvature = "budget"
+    estimator: Curvature = "stochastic"
     samples: int = Field(1000, ge=1, description="Training images the second derivative is taken over.")
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:

@@ -45,7 +45,7 @@ def second_order(
     *,
     groups: Sequence[str],
     biases: bool,
-    estimator: curvature.Estimator = "exact",
+    estimator: curvature.Named = "exact",
 ) -> dict[str, dict[str, Tensor]]:
     """s_i = ½ h_ii θ_i² per group, for every prunable weight (FairPrune Eq. 3; OBD).
 
@@ -55,12 +55,13 @@ def second_order(
         training: for pixels and device.
         groups: names, in the order of the cohort's group index.
         biases: whether biases are prunable.
-        estimator: of the second derivative.
+        estimator: of the second derivative; a stochastic one is seeded by the training's seed.
 
     Returns:
         group to parameter name to a tensor shaped like the parameter.
     """
     loss: curvature.Loss = "cross_entropy" if cohort.task == "multiclass" else "bce"
+    chosen = curvature.Stochastic(seed=training.seed) if estimator == "stochastic" else estimator
     with evaluating(model), bar("second derivatives") as progress:
         done = 0
 
@@ -69,7 +70,7 @@ def second_order(
             done += rows
             progress(done, len(cohort))
 
-        diagonals = curvature.diagonal(model, _Rows(cohort, training), groups, loss, estimator, progress=count)
+        diagonals = curvature.diagonal(model, _Rows(cohort, training), groups, loss, chosen, progress=count)
     weights = prunable(model, include_bias=biases)
     return {
         group: {name: diagonal.pop(name).mul_(weight.detach().square()).mul_(0.5) for name, weight in weights.items()}
