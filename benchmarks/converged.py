@@ -53,14 +53,14 @@ def textures(count: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor, T
     return image, label, group
 
 
-def from_manifest(manifest: str, label: str, attribute: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def from_manifest(manifest: str, label: str, attribute: str, count: int, cache: Path) -> tuple[Tensor, Tensor, Tensor]:
     """A manifest's own images, the first `count` of its rows in a random order."""
     import numpy as np
 
     import equiprune as ep
 
     settings = ep.DataSettings(manifest=manifest, label=label, attribute=(attribute,), image_size=SIZE)
-    cohort, pixels = ep.open_pixels(ep.read_manifest(settings), settings)
+    cohort, pixels = ep.open_pixels(ep.read_manifest(settings), settings, cache)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(cohort.group >= 0))[:count]
     image = torch.from_numpy(pixels.array[pixels.rows(cohort.image[rows])]).permute(0, 3, 1, 2)
     return image, torch.from_numpy(cohort.label[rows]), torch.from_numpy(cohort.group[rows])
@@ -101,7 +101,7 @@ def train(name: str, folder: Path, data: tuple[Tensor, Tensor, Tensor]) -> None:
                 logits = network(pixels(image[rows]).contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits.float(), label[rows])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             total += loss.item() * len(rows)
         print(
@@ -135,7 +135,7 @@ def train_last(name: str, network: Any, image: Tensor, label: Tensor) -> None:  
         for rows in torch.randperm(len(features)).split(BATCH):
             loss = functional.cross_entropy(last(features[rows]), label[rows])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             total += loss.item() * len(rows)
     print(f"{name}, its last layer: loss {total / len(features):.5f}", flush=True)
@@ -174,7 +174,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in [given.only] if given.only else list(CLASSES):
         if name == "resnet" and given.manifest:
-            data = from_manifest(given.manifest, given.label, given.attribute, IMAGES[name])
+            data = from_manifest(given.manifest, given.label, given.attribute, IMAGES[name], given.folder / "cache")
         else:
             data = textures(IMAGES[name], CLASSES[name])
         train(name, given.folder, data)

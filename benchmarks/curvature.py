@@ -131,19 +131,24 @@ def job_exact(net: str, rows: int, who: str, device: str) -> dict[str, Any]:
 
 
 def job_accuracy(net: str, rows: int, device: str) -> dict[str, Any]:
-    """Largest difference in a parameter's tensor, relative to its largest entry, and of its norm."""
+    """How far each is from the other, and from ours in float64: the norm of the difference, worst parameter."""
     import torch
 
-    model, (image, label, group) = fresh(net, device), batch(net, rows, device)
-    found = ours(model, [(image, label, group)], "exact")["all"]
-    theirs = backpacked(fresh(net, device), image, label)
-    worst = [0.0, 0.0]
+    image, label, group = batch(net, rows, device)
+    mine = ours(fresh(net, device), [(image, label, group)], "exact")["all"]
+    truth = ours(fresh(net, device).double(), [(image.double(), label, group)], "exact")["all"]
     # The converter renames; both keep the order of the parameters.
-    for mine, other in zip(found.values(), theirs.values(), strict=True):
-        assert mine.shape == other.shape
-        worst[0] = max(worst[0], float((mine - other).abs().max() / other.abs().max()))
-        worst[1] = max(worst[1], float(torch.linalg.vector_norm(mine - other) / torch.linalg.vector_norm(other)))
-    return {"entry": worst[0], "norm": worst[1]}
+    theirs = dict(zip(mine, backpacked(fresh(net, device), image, label).values(), strict=True))
+    theirs64 = dict(zip(mine, backpacked(fresh(net, device).double(), image.double(), label).values(), strict=True))
+
+    def apart(one: dict[str, Any], other: dict[str, Any]) -> float:
+        norm = torch.linalg.vector_norm
+        return max(float(norm(one[name].double() - value) / norm(value.double())) for name, value in other.items())
+
+    return {
+        "float64": apart(truth, theirs64), "float32": apart(mine, theirs),
+        "ours": apart(mine, truth), "theirs": apart(theirs, truth),
+    }  # fmt: skip
 
 
 def trained(net: str, folder: str, per_group: int, device: str) -> tuple[Any, list[tuple[Any, Any, Any]]]:
@@ -195,11 +200,22 @@ def job_trained(net: str, folder: str, per_group: int, reference: float, device:
     model, batches = trained(net, folder, per_group, device)
     rows = sum(len(each[2]) for each in batches)
     plain(model, *batches[0][:2])
-    passes = sum(timed(lambda each=each: plain(model, *each[:2]))["seconds"] for each in batches[:4])
-    passes *= rows / sum(len(each[2]) for each in batches[:4])
+    some = batches[:4]
+
+    def through() -> None:
+        for each in some:
+            plain(model, *each[:2])
+
+    passes = timed(through)["seconds"]
+    passes *= rows / sum(len(each[2]) for each in some)
     found: list[dict[str, Any]] = [{"what": "a plain pass", "seconds": passes, "rows": rows}]
     truth: Any = None
-    choices = [Exact() if reference == 0 else Budget(reference), Budget(1e-4), Stochastic(1.0), Stochastic(2.0)]
+    choices: list[Any] = [
+        Exact() if reference == 0 else Budget(reference),
+        Budget(1e-4),
+        Stochastic(1.0),
+        Stochastic(2.0),
+    ]
     if net == "resnet":
         choices += [Budget(1e-3), Stochastic(0.5), Fisher(), Budget(1e-4, "bfloat16")]
     for choice in choices:
@@ -289,18 +305,17 @@ def job_iteration(folder: str, estimator: str, device: str) -> dict[str, Any]:
     chosen = {"budget": Budget(), "stochastic": Stochastic()}[estimator]
 
     def work() -> None:
-        nonlocal columns
         diagonals = ours(model, Rows(), chosen, ("light", "dark"))
-        columns = diagonals.columns / len(rows)
+        facts["columns"] = diagonals.columns / len(rows)
         weights = {name: value.detach() for name, value in model.named_parameters() if value.dim() > 1}
         for name, value in weights.items():
             diagonals["light"][name].sub_(diagonals["dark"][name], alpha=BETA).mul_(value.square())
         signed = {name: diagonals["light"][name] for name in weights}
         lowest(signed, int(0.05 * sum(value.numel() for value in weights.values())), held={})
 
-    columns = 0.0
+    facts: dict[str, float] = {}
     found = timed(work)
-    return {**found, "columns": columns, "images": len(rows), "logits_off": off}
+    return {**found, **facts, "images": len(rows), "logits_off": off}
 
 
 def job_cost(net: str, classes: int, rows: int, size: int, depth: int, device: str) -> dict[str, Any]:
@@ -441,7 +456,11 @@ def show_exact(device: str) -> None:
 def show_accuracy(device: str) -> None:
     for net in BATCHES:
         found = run("accuracy", net=net, rows=2, device=device)
-        print(f"  {net}: worst entry {found['entry']:.1e}, worst norm {found['norm']:.1e}", flush=True)
+        print(
+            f"  {net}: from BackPACK {found['float64']:.1e} in float64, {found['float32']:.1e} in float32; "
+            f"float32 from float64: ours {found['ours']:.1e}, BackPACK {found['theirs']:.1e}",
+            flush=True,
+        )
 
 
 def show_trained(net: str, folder: str, per_group: int, reference: float, device: str) -> None:
@@ -485,9 +504,9 @@ def show_costs(device: str) -> None:
     cases += [("convolutions", 8, 16, 32, depth) for depth in (2, 4, 8, 16)]
     for net, classes, rows, size, depth in cases:
         found = run("cost", net=net, classes=classes, rows=rows, size=size, depth=depth, device=device)
-        deep = f"{depth} " if depth else ""
+        what = f"{depth} {net}" if depth else net
         print(
-            f"  {deep}{net}, {classes} classes, batch {rows}, {size} px: {found['seconds'] / rows * 1e3:.1f} ms an image, "
+            f"  {what}, {classes} classes, batch {rows}, {size} px: {found['seconds'] / rows * 1e3:.1f} ms an image, "
             f"{found['ratio']:.2f} plain passes a column, {found['memory']:.0f} MiB",
             flush=True,
         )

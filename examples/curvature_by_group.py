@@ -22,11 +22,12 @@ batches = [
 ]
 
 exact = curvature.diagonal(model, batches, ["light", "dark"])
-for name, estimator in {
+estimators: dict[str, curvature.Estimator] = {
     "exact": curvature.Exact(),
     "budget": curvature.Budget(tolerance=0.01),
     "stochastic": curvature.Stochastic(columns=1, seed=0),
-}.items():
+}
+for name, estimator in estimators.items():
     found = curvature.diagonal(model, batches, ["light", "dark"], estimator=estimator)
     off = (found["dark"]["0.weight"] - exact["dark"]["0.weight"]).norm() / exact["dark"]["0.weight"].norm()
     print(f"{name}: {found.columns} columns for {sum(found.samples.values())} images, first layer off by {off:.1%}")

@@ -63,8 +63,9 @@ class Stochastic:
     """A few columns a sample, spent where the curvature is; right on average over seeds.
 
     Columns with |s|² above a threshold are formed as they are. All that remains of a sample is mixed into one column
-    with random signs (more, where it is many times the threshold), and such a column is kept with a probability in
-    proportion to what it holds, and scaled up accordingly. The threshold follows from the number of columns.
+    with random signs (more, where it is many times the threshold). From 2 columns a sample on, every sample has its
+    mixture. Below, a mixture is kept with a probability of at least half the number of columns, more where it holds
+    much, and scaled up accordingly. The threshold follows from the number of columns.
 
     Args:
         columns: a sample, on average over each group; above 0.
@@ -172,12 +173,13 @@ def sampled(
     for index in range(groups):
         rows = (group == index).nonzero().squeeze(1)
         own, tail = masses[rows], tails[rows]
-        limit = _threshold(own, tail, choice.columns * len(rows))
+        least = min(1.0, choice.columns / 2)
+        limit = _threshold(own, tail, choice.columns * len(rows), least)
         kept[rows], ratio = _split(own, tail, limit)
         several = ratio.ceil().clamp_min(1)
-        chance = ratio.clamp_max(1)
+        chance = _chance(ratio, least)
         for draw in range(draws):
-            mixed[rows, draw] = torch.where(ratio >= 1, several, _systematic(chance, generator)).long()
+            mixed[rows, draw] = (several * _systematic(chance, generator)).long()
         scale[rows] = (chance.clamp_min(1e-300) * several * draws).rsqrt()
     return Plan(kept, mixed, scale, tails[:, 0], torch.zeros(groups, dtype=torch.float64))
 
@@ -189,7 +191,12 @@ def _split(own: Tensor, tail: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     return above[:, 0], tail.gather(1, above)[:, 0] / limit
 
 
-def _threshold(own: Tensor, tail: Tensor, columns: float) -> float:
+def _chance(ratio: Tensor, least: float) -> Tensor:
+    """With what probability a rest is mixed: low ones too, or weights that only easy samples use would be all noise."""
+    return torch.where(ratio > 0, ratio.clamp(least, 1), 0)
+
+
+def _threshold(own: Tensor, tail: Tensor, columns: float, least: float) -> float:
     """The mass above which a column is formed as it is, so that about so many columns are spent."""
     total = float(tail[:, 0].sum())
     if total == 0:
@@ -198,7 +205,7 @@ def _threshold(own: Tensor, tail: Tensor, columns: float) -> float:
     for _ in range(STEPS):
         limit = (low * high) ** 0.5
         above, ratio = _split(own, tail, limit)
-        spent = float(above.sum() + torch.where(ratio >= 1, ratio.ceil(), ratio).sum())
+        spent = float(above.sum() + (ratio.ceil().clamp_min(1) * _chance(ratio, least)).sum())
         low, high = (limit, high) if spent > columns else (low, limit)
     return high
 

@@ -204,7 +204,7 @@ class Meter:
                 if active:
                     for name, gradient in passes.row_gradients(found, column, row).items():
                         self.sums.add_own(name, gradient.square(), turn.share[:, row].tolist())
-        while sum(each.held for each in jobs) > 3 * self.max_bytes // 4:
+        while sum(each.held for each in jobs) > 5 * self.max_bytes // 8:
             max(jobs, key=lambda each: each.held).flush()
 
 
