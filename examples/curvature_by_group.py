@@ -32,7 +32,9 @@ for name, estimator in estimators.items():
     off = (found["dark"]["0.weight"] - exact["dark"]["0.weight"]).norm() / exact["dark"]["0.weight"].norm()
     print(f"{name}: {found.columns} columns for {sum(found.samples.values())} images, first layer off by {off:.1%}")
 
-saliency = {group: {n: 0.5 * h * model.get_parameter(n) ** 2 for n, h in own.items()} for group, own in exact.items()}
+saliency = {
+    group: {n: 0.5 * h * model.get_parameter(n).detach() ** 2 for n, h in own.items()} for group, own in exact.items()
+}
 for layer in ("0.weight", "4.weight", "8.weight"):
     light, dark = (float(saliency[group][layer].sum()) for group in ("light", "dark"))
     print(f"{layer}: light leans on it {light / dark:.2f} times as much as dark")

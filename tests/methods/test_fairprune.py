@@ -37,7 +37,7 @@ def test_the_score_is_the_papers_equation(
 ) -> None:
     """s = ½ θ² (h_unprivileged − β h_privileged), each factor computed on its own in float64."""
     cohort, pixels = lesion_data
-    method = FairPrune(beta=0.4, samples=10_000, privileged="light")
+    method = FairPrune(beta=0.4, samples=10_000, privileged="light", estimator="exact")
     scores = _caught_score(method, small_net, lesion_data, monkeypatch)
     twin = small_net.clone().double().eval()
     train = cohort.subset("train")
@@ -56,7 +56,7 @@ def test_of_three_groups_the_lowest_has_weight_one_and_the_others_share_beta(
     three = replace(cohort, group=np.arange(len(cohort)) % 3, groups=("a", "b", "c"))
     caught = []
     monkeypatch.setattr(module, "prune_iteratively", lambda *arguments: caught.append(arguments))
-    FairPrune(beta=0.4, samples=10_000)(small_net, three, Training(pixels))
+    FairPrune(beta=0.4, samples=10_000, estimator="exact")(small_net, three, Training(pixels))
     _, _, training, _, score, facts = caught[0]
     everyone = sampled(three.subset("train"), 10_000, 0, 1, by_group=True)
     saliency = second_order(small_net, everyone, training, groups=three.groups, biases=False)
@@ -116,3 +116,17 @@ def test_obd_scores_are_fairprunes_without_groups(lesion_data: Lesions, small_ne
     )
     total = sum(weight.numel() for weight in prunable(small_net).values())
     assert pruned.facts().zeros == round(0.2 * total)
+
+
+@pytest.mark.parametrize("estimator", ["budget", "stochastic"])
+def test_an_estimated_curvature_scores_nearly_as_the_exact_one(
+    estimator: str, lesion_data: Lesions, small_net: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flat(name: str) -> torch.Tensor:
+        method = FairPrune.model_validate({"samples": 10_000, "privileged": "light", "estimator": name})
+        scores = _caught_score(method, small_net, lesion_data, monkeypatch)
+        return torch.cat([score.flatten() for score in scores.values()])
+
+    exact, found = flat("exact"), flat(estimator)
+    off = float((found - exact).norm() / exact.norm())
+    assert off < (1e-3 if estimator == "budget" else 0.3)
