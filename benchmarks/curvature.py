@@ -139,7 +139,9 @@ def job_accuracy(net: str, rows: int, device: str) -> dict[str, Any]:
     truth = ours(fresh(net, device).double(), [(image.double(), label, group)], "exact")["all"]
     # The converter renames; both keep the order of the parameters.
     theirs = dict(zip(mine, backpacked(fresh(net, device), image, label).values(), strict=True))
-    theirs64 = dict(zip(mine, backpacked(fresh(net, device).double(), image.double(), label).values(), strict=True))
+    double = fresh(net, device).double()
+    torch.set_default_dtype(torch.float64)  # BackPACK makes some of its own tensors
+    theirs64 = dict(zip(mine, backpacked(double, image.double(), label).values(), strict=True))
 
     def apart(one: dict[str, Any], other: dict[str, Any]) -> float:
         norm = torch.linalg.vector_norm
