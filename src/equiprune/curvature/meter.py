@@ -160,7 +160,7 @@ class Meter:
         member = torch.nn.functional.one_hot(samples.group[of], self.groups).double().T
         for turn in range(turns):
             rank = first + turn
-            rank[(rank >= counts[of]) | (turn >= turns)] = -1
+            rank[rank >= counts[of]] = -1
             column, sign = self._column(factor, samples, of, rank)
             share = torch.cat([member, member * sign]) if self.differences else member
             signed = sign.long().tolist() if self.differences else None
@@ -175,7 +175,7 @@ class Meter:
         other = ((trace - before).abs() > SAME * before + TINY).nonzero().squeeze(1)
         if len(other):
             batch = int(samples.batch[of[other[0]]])
-            raise DataError(f"batch {batch} held other rows, or the same otherwise, when the batches were read again")
+            raise DataError(f"batch {batch} held other rows when the batches were read again")
 
     def _column(self, factor: Columns, samples: Samples, of: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
         """The column of each row, and its sign in the difference of two draws."""
