@@ -1,4 +1,4 @@
-"""A network with what must travel with it: classes, input, and the weights held at zero."""
+"""A network with what must travel with it: classes, input, the weights held at zero, the channels cut."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from equiprune.errors import ModelError, Problem
 from equiprune.models import backbones, factory, storage
+from equiprune.models.cuts import Cut, adopt, unlike
 from equiprune.models.design import Design
 from equiprune.models.state import differences, fill
 
@@ -35,7 +36,8 @@ class Classifier(nn.Module):
 
     `masks` holds, by parameter name such as "network.conv1.weight", a bool tensor of the
     parameter's shape, True where the weight is kept. Held weights are zero and stay so if
-    `apply_masks` is called after every optimiser step. `notices` are facts about how it was loaded
+    `apply_masks` is called after every optimiser step. `cuts` tells which channels were removed, in order
+    (see `pruning.channels`). `notices` are facts about how it was loaded
     that a user should be told.
 
     Example:
@@ -52,6 +54,7 @@ class Classifier(nn.Module):
         self.network = network
         self.design = design
         self.masks: dict[str, Tensor] = {}
+        self.cuts: tuple[Cut, ...] = ()
         self.notices: tuple[Problem, ...] = ()
         # Not part of the state dict: the design holds them.
         self.register_buffer("mean", torch.tensor(design.mean).view(1, -1, 1, 1), persistent=False)
@@ -120,7 +123,7 @@ class Classifier(nn.Module):
             DataError: the disk is full.
             UsageError: the folder cannot be written to.
         """
-        storage.write(folder, storage.Saved(self.design, self.state_dict(), self.masks))
+        storage.write(folder, storage.Saved(self.design, self.state_dict(), self.masks, self.cuts))
 
     @classmethod
     def load(cls, folder: Path, *, factory: str | None = None) -> Self:
@@ -137,15 +140,28 @@ class Classifier(nn.Module):
         saved = storage.read(folder)
         model = cls.build(_named_again(saved.design, factory, folder))
         model.notices = _changed(saved.design, model.design)
+        where = str(folder / storage.WEIGHTS)
+        if saved.cuts:
+            problems = unlike(saved.cuts, model, saved.tensors, where)
+            if problems:
+                raise ModelError(problems)
+            adopt(model, {name: tensor for name, tensor in saved.tensors.items() if _same_kind(model, name, tensor)})
+            model.cuts = saved.cuts
         floats = {tensor.dtype for tensor in saved.tensors.values() if tensor.is_floating_point()}
         if len(floats) == 1:
             model.to(floats.pop())
-        problems = differences(model.state_dict(), saved.tensors, str(folder / storage.WEIGHTS))
+        problems = differences(model.state_dict(), saved.tensors, where)
         if problems:
             raise ModelError(problems)
         fill(model, saved.tensors)
         model.masks = saved.masks
         return model
+
+
+def _same_kind(model: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor differs from the model's own in nothing but its lengths."""
+    own = model.state_dict(keep_vars=True).get(name)
+    return own is not None and own.dim() == tensor.dim() and own.is_floating_point() == tensor.is_floating_point()
 
 
 def _named_again(design: Design, given: str | None, folder: Path) -> Design:

@@ -1,7 +1,7 @@
 """A classifier on disk: `model.safetensors` and, written last, `model.json`. No pickle.
 
 model.safetensors   parameters and buffers by name; "mask:NAME" holds the mask of NAME, a bit a weight
-model.json          design, counts of kept weights, SHA-256 of model.safetensors, versions
+model.json          design, counts of kept weights, channels cut, SHA-256 of model.safetensors, versions
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from equiprune import files
 from equiprune.errors import ModelError, Problem
+from equiprune.models.cuts import Cut
 from equiprune.models.design import Design
 
 WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
@@ -45,18 +46,19 @@ class Document(BaseModel):
     schema_version: Literal[1] = Field(1, alias="schema")
     design: Design
     masks: dict[str, Kept]
-    cuts: tuple[()] = ()  # reserved for removed channels: a file that has some is from a later version
+    cuts: tuple[Cut, ...] = ()
     sha256: str
     versions: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """What a folder holds: the design, the tensors by name, the masks (True = kept) by parameter name."""
+    """What a folder holds: the design, the tensors by name, the masks (True = kept) by parameter name, the cuts."""
 
     design: Design
     tensors: dict[str, Tensor]
     masks: dict[str, Tensor]
+    cuts: tuple[Cut, ...] = ()
 
 
 def write(folder: Path, saved: Saved) -> None:
@@ -76,6 +78,7 @@ def write(folder: Path, saved: Saved) -> None:
     document = Document(
         design=saved.design,
         masks={name: Kept(kept=int(kept.sum()), total=kept.numel()) for name, kept in saved.masks.items()},
+        cuts=saved.cuts,
         sha256=files.sha256(folder / WEIGHTS),
         versions={"equiprune": version("equiprune"), "torch": torch.__version__},
     )
@@ -130,7 +133,7 @@ def read(folder: Path) -> Saved:
     if problems:
         raise ModelError(problems)
     masks = {name: _unpacked(bits, tensors[name]) for name, bits in packed.items()}
-    return Saved(document.design, tensors, masks)
+    return Saved(document.design, tensors, masks, document.cuts)
 
 
 def _document(path: Path) -> Document:

@@ -1,0 +1,208 @@
+"""Removing channels for good: filters, biases, norms and whatever reads them, so that the model gets smaller."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from equiprune.errors import ModelError, Problem, UsageError
+from equiprune.models.classifier import Classifier
+from equiprune.models.cuts import Cut, adopt
+from equiprune.predicting import evaluating
+from equiprune.pruning.graph import Channels, Graph, Part
+
+__all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]
+
+PREFIX = "network."
+TOLERANCE = 1e-4  # of the largest logit: float32 adds in another order where there are fewer channels
+Gone = dict[tuple[str, int], set[int]]  # what each tensor loses, by its name and dimension
+
+
+def channel_sets(classifier: Classifier) -> tuple[Channels, ...]:
+    """The channels that can be cut, in the order of the forward pass; layers by their names in the network.
+
+    Raises:
+        ModelError: the network cannot be traced, or has no channels that can be cut; says why.
+
+    Example:
+        >>> from equiprune.models.design import Design
+        >>> net = Classifier.build(Design(backbone="simple_cnn", classes=("no", "yes"), image_size=16))
+        >>> [(found.layer, found.count) for found in channel_sets(net)]
+        [('conv1', 32), ('conv2', 64), ('conv3', 128)]
+    """
+    graph = _graph(classifier)
+    if not graph.sets():
+        why = [f"{layer}: {reason}" for layer, reason in graph.reasons.items()] or ["there is no convolution"]
+        raise ModelError(Problem(f"no channels of {classifier.design.backbone} can be cut ({'; '.join(why[:4])})"))
+    return graph.sets()
+
+
+def named(classifier: Classifier, layer: str) -> tuple[Channels, ...]:
+    """The channels that a setting means: `last`, `all`, or a convolution's name.
+
+    Raises:
+        ModelError: there is no such layer, or its channels cannot be cut.
+    """
+    if layer in ("all", "last"):
+        sets = channel_sets(classifier)
+        return sets if layer == "all" else sets[-1:]
+    return (_graph(classifier).find(layer.removeprefix(PREFIX)),)
+
+
+def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classifier:
+    """A smaller classifier, without some output channels of its convolutions.
+
+    With a channel go its filter and bias, its norm's parameters and statistics, the weights that read it, and the same
+    channel of every layer that is added to this one (in a ResNet, of the whole stage). Masks are cut along. The result
+    is compared with the whole network, told to read nothing of these channels: its logits must be the same.
+
+    Args:
+        classifier: stays as it is.
+        channels: by a convolution's name in the network; numbers as the layer has them now.
+
+    Raises:
+        UsageError: a number is out of range or comes twice, nothing would be left of a layer, or channels that leave
+            together are named for two layers; all that is wrong, at once.
+        ModelError: there is no such layer, its channels cannot leave, or removing them would change what others do.
+
+    Example:
+        >>> from equiprune.models.design import Design
+        >>> net = Classifier.build(Design(backbone="simple_cnn", classes=("no", "yes"), image_size=16))
+        >>> cut(net, {"conv3": range(64)}).network.fc1
+        Linear(in_features=1024, out_features=128, bias=True)
+    """
+    graph = _graph(classifier)
+    chosen = {graph.find(layer.removeprefix(PREFIX)): tuple(numbers) for layer, numbers in channels.items()}
+    problems = [problem for found, numbers in chosen.items() for problem in _unfit(found, numbers)]
+    if len(chosen) < len(channels):
+        problems.append(Problem("channels of two layers that leave together are named", hint="Name one of the layers"))
+    if problems:
+        raise UsageError(problems)
+    parts = [part for found, numbers in chosen.items() for part in graph.parts(found.layer, numbers)]
+    smaller = classifier.clone()
+    modules = dict(smaller.network.named_modules())
+    _silence(modules, parts)
+    images = _probe(classifier)
+    with evaluating(smaller):
+        expected = smaller(images)
+    gone = _gone(modules, parts)
+    _adopt(smaller, gone)
+    smaller.cuts = (
+        *classifier.cuts,
+        *(Cut(layer=PREFIX + found.layer, channels=tuple(sorted(numbers))) for found, numbers in chosen.items()),
+    )
+    _compare(smaller, images, expected, list(chosen))
+    return smaller
+
+
+def _graph(classifier: Classifier) -> Graph:
+    blank = (torch.zeros_like(_probe(classifier)[:1]) - classifier.mean) / classifier.std
+    return Graph(classifier.network, blank)
+
+
+def _probe(classifier: Classifier) -> Tensor:
+    design = classifier.design
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, design.channels, design.image_size, design.image_size, generator=generator)
+    return images.to(classifier.mean)
+
+
+def _unfit(found: Channels, numbers: Sequence[int]) -> list[Problem]:
+    problems = []
+    wrong = [number for number in numbers if not 0 <= number < found.count]
+    if wrong:
+        problems.append(Problem(f"layer {found.layer!r} has channels 0 to {found.count - 1}, not {wrong[:5]}"))
+    if len(set(numbers)) < len(numbers):
+        problems.append(Problem(f"layer {found.layer!r}: a channel is named twice"))
+    if not numbers:
+        problems.append(Problem(f"layer {found.layer!r}: no channel is named"))
+    elif len(set(numbers)) >= found.count:
+        problems.append(Problem(f"layer {found.layer!r} would be left without a channel"))
+    elif not wrong and set(numbers) != set(found.of_units(sorted({number % found.units for number in numbers}))):
+        what = f"layer {found.layer!r}: a grouped convolution lets channel k go only together with "
+        problems.append(Problem(what + ", ".join(f"k + {found.units * part}" for part in range(1, found.tied))))
+    return problems
+
+
+@torch.no_grad()
+def _silence(modules: Mapping[str, nn.Module], parts: Sequence[Part]) -> None:
+    """Sets the weights that read these channels to zero."""
+    for part in parts:
+        if part.side == "in":
+            for name, axis, index in _losses(modules[part.layer], part):
+                if name == "weight":
+                    weight = modules[part.layer].get_parameter("weight")
+                    weight.index_fill_(axis, torch.tensor(index, device=weight.device), 0.0)
+
+
+def _losses(module: nn.Module, part: Part) -> list[tuple[str, int, list[int]]]:
+    """Which entries of which tensor of a layer, along which dimension, go."""
+    index = list(part.index)
+    if isinstance(module, _ConvNd):
+        turned = module.transposed
+        if part.side == "out" or module.groups == module.in_channels == module.out_channels:
+            wide = turned and module.groups < module.out_channels
+            own = sorted({k % (module.out_channels // module.groups) for k in index}) if wide else index
+            return [("weight", 1 if wide else 0, own), ("bias", 0, index)]
+        read = module.in_channels // module.groups
+        return [("weight", 0, index)] if turned else [("weight", 1, sorted({k % read for k in index}))]
+    if isinstance(module, nn.Linear):
+        return [("weight", 1, index)] if part.side == "in" else [("weight", 0, index), ("bias", 0, index)]
+    if isinstance(module, nn.PReLU):
+        return [("weight", 0, index)] if module.num_parameters > 1 else []
+    return [(name, 0, index) for name in ("weight", "bias", "running_mean", "running_var")]
+
+
+def _gone(modules: Mapping[str, nn.Module], parts: Sequence[Part]) -> Gone:
+    gone: Gone = defaultdict(set)
+    for part in parts:
+        for name, axis, index in _losses(modules[part.layer], part):
+            gone[f"{part.layer}.{name}", axis].update(index)
+    return gone
+
+
+def _adopt(classifier: Classifier, gone: Gone) -> None:
+    """Takes the entries out of every tensor and of its mask, in place."""
+    state: dict[str, Any] = dict(classifier.network.state_dict())
+    smaller = {name: state[name] for name in dict.fromkeys(name for name, _ in gone) if name in state}
+    masks = classifier.masks
+    for (name, axis), index in gone.items():
+        if name in smaller:
+            keep = torch.tensor([place for place in range(smaller[name].shape[axis]) if place not in index])
+            smaller[name] = smaller[name].index_select(axis, keep.to(smaller[name].device))
+            if PREFIX + name in masks:
+                masks[PREFIX + name] = masks[PREFIX + name].index_select(axis, keep.to(masks[PREFIX + name].device))
+    adopt(classifier.network, smaller)
+
+
+def _compare(smaller: Classifier, images: Tensor, expected: Tensor, chosen: Sequence[Channels]) -> None:
+    names = ", ".join(repr(found.layer) for found in chosen[:4])
+    hint = "Weights of this network can be pruned, or channels of another layer"
+    try:
+        with evaluating(smaller):
+            found = smaller(images)
+    except Exception as error:
+        what = f"without these channels of {names} the network no longer runs ({type(error).__name__}: {error})"
+        raise ModelError(Problem(what, hint=hint)) from error
+    off = float((found - expected).abs().max())
+    if not off <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        what = f"removing channels of {names} changes what other channels do (logits by {off:.2g})"
+        raise ModelError(Problem(what, hint=hint))
+
+
+def lowest_units(scores: Tensor, found: Channels, count: int) -> tuple[int, ...]:
+    """The channels of the `count` units with the lowest mean score; of equals the first.
+
+    Raises:
+        ModelError: a score is not a number.
+    """
+    if bool(scores.isnan().any()):
+        raise ModelError(f"layer {found.layer!r}: {int(scores.isnan().sum())} channels have a score that is NaN")
+    by_unit = scores.double().view(found.tied, found.units).mean(0)
+    order = torch.argsort(by_unit, stable=True)
+    return found.of_units(order[:count].tolist())
