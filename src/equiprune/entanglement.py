@@ -169,7 +169,7 @@ def model_scores(
         temperature: see there.
         factor: see there.
         published: see there.
-        progress: is told the images of each batch.
+        progress: is told how many images are done.
 
     Raises:
         UsageError: a layer does not exist, a batch has one group only, or there is no batch.
@@ -183,7 +183,7 @@ def model_scores(
     device = next(model.parameters()).device
     sums: dict[str, Tensor] = {}
     group: Tensor = torch.empty(0)
-    count = 0
+    count = done = 0
 
     def take(name: str, features: Tensor) -> None:
         found = channel_scores(features, group, temperature, factor=factor, published=published)
@@ -195,8 +195,9 @@ def model_scores(
             model(batch[0].to(device))
             finish()
             count += 1
+            done += len(group)
             if progress is not None:
-                progress(len(group))
+                progress(done)
     if not count:
         raise UsageError("there is no batch")
     silent = [name for name in layers if name not in sums]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError
-from equiprune.models.classifier import Classifier
+from equiprune.models.classifier import Classifier, evaluating
 from equiprune.predictions import Predictions
 from equiprune.progress import bar
 
@@ -55,16 +52,3 @@ def predict(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> Predictio
         unit=cohort.unit,
         image=cohort.image,
     )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, and every module's former mode afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

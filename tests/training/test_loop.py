@@ -12,8 +12,8 @@ from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError
 from equiprune.files import read_json_lines
 from equiprune.methods import Vanilla
-from equiprune.models.classifier import Classifier
-from equiprune.predicting import evaluating, predict
+from equiprune.models.classifier import Classifier, evaluating
+from equiprune.predicting import predict
 from equiprune.pruning.masks import hold, prunable
 from equiprune.training.loop import Training, fit, task_loss
 from equiprune.training.settings import TrainingSettings

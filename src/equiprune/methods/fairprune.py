@@ -8,20 +8,9 @@ from torch import Tensor
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
 from equiprune.progress import say
-from equiprune.pruning.iterative import (
-    Biases,
-    Budget,
-    Curvature,
-    Gap,
-    Keep,
-    Ratio,
-    Scope,
-    Step,
-    Target,
-    privileged_group,
-    prune_iteratively,
-)
-from equiprune.pruning.saliency import record_saliency, sampled, second_order
+from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, prune_iteratively
+from equiprune.pruning.saliency import difference, record_saliency, sampled, second_order
+from equiprune.pruning.watching import Budget, Gap, Keep, Target, privileged_group
 from equiprune.training.loop import Training
 
 
@@ -72,7 +61,6 @@ class FairPrune(BaseModel):
         train = cohort.subset("train")
         privileged, unprivileged = privileged_group(classifier, cohort, training, self.privileged)
         say(f"privileged group: {privileged}; pruning in favour of {unprivileged}")
-        share = self.beta / (len(cohort.groups) - 1)
 
         def score(model: Classifier, iteration: int) -> dict[str, Tensor]:
             chosen = sampled(train, self.samples, training.seed, iteration, by_group=True)
@@ -81,11 +69,7 @@ class FairPrune(BaseModel):
             )
             if iteration == 1:
                 record_saliency(saliency, training.folder)
-            total = saliency.pop(unprivileged)
-            for other in saliency.values():
-                for name, tensor in total.items():
-                    tensor.sub_(other[name], alpha=share)
-            return total
+            return difference(saliency, unprivileged, self.beta)
 
         facts = {"privileged": privileged, "unprivileged": unprivileged}
         return prune_iteratively(classifier, cohort, training, self, score, facts)

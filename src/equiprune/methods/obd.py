@@ -7,19 +7,9 @@ from torch import Tensor
 
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
-from equiprune.pruning.iterative import (
-    Biases,
-    Budget,
-    Curvature,
-    Gap,
-    Keep,
-    Ratio,
-    Scope,
-    Step,
-    Target,
-    prune_iteratively,
-)
+from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, prune_iteratively
 from equiprune.pruning.saliency import sampled, second_order
+from equiprune.pruning.watching import Budget, Gap, Keep, Target
 from equiprune.training.loop import Training
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
-from equiprune.training.loop import Training, fit, task_loss
+from equiprune.training.loop import Training, fit, objective
 
 
 class Vanilla(BaseModel):
@@ -24,4 +24,4 @@ class Vanilla(BaseModel):
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A trained copy of the classifier, at its best epoch on validation."""
         trained = classifier.clone()
-        return fit(trained, cohort, training, lambda batch: task_loss(trained(batch.image, batch.group), batch.label))
+        return fit(trained, cohort, training, objective(trained))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,7 +20,7 @@ from equiprune.models.cuts import Cut, adopt, unlike
 from equiprune.models.design import Design
 from equiprune.models.state import differences, fill
 
-__all__ = ["Classifier", "Design", "Facts", "prunable"]
+__all__ = ["Classifier", "Design", "Facts", "evaluating", "prunable"]
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,16 @@ def prunable(classifier: nn.Module, include_bias: bool = False) -> dict[str, nn.
             if include_bias:
                 allowed.add(module.bias)
     return {name: parameter for name, parameter in classifier.named_parameters() if parameter in allowed}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, and every module's former mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

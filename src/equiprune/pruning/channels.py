@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from equiprune.errors import ModelError, Problem, UsageError
-from equiprune.models.classifier import Classifier
+from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.cuts import Cut, adopt
-from equiprune.predicting import evaluating
 from equiprune.pruning.graph import Channels, Graph, Part
 
 __all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]

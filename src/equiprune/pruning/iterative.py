@@ -19,33 +19,24 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from equiprune.audit import Point, point
+from equiprune.audit import point
 from equiprune.data.cohort import Cohort
-from equiprune.errors import Problem, UsageError, nearest
-from equiprune.metrics.tradeoff import fate
+from equiprune.errors import UsageError
 from equiprune.models.classifier import Classifier
 from equiprune.models.storage import write_tensors
 from equiprune.predicting import predict
 from equiprune.progress import say
 from equiprune.pruning.masks import hold, lowest, prunable
+from equiprune.pruning.watching import SPENT, Limits, best, limited, watched
 from equiprune.training.log import Log
 from equiprune.training.loop import Training
 
 CHECKPOINT = "pruned.safetensors"
 ROUNDING = 1e-9
-GAPS = ("eopp0", "eopp1", "eodd")
-SPENT = "the accuracy budget was spent"
-MET = "the target gap was reached on validation"
 DONE = "the ratio was reached"
 
 Ratio = Annotated[float, Field(gt=0, lt=1, description="Share of the prunable weights removed at the end.")]
 Step = Annotated[float, Field(gt=0, lt=1, description="Share removed in one iteration.")]
-Gap = Annotated[Literal["eopp0", "eopp1", "eodd"], Field(description="The gap that is to shrink.")]
-Target = Annotated[float | None, Field(ge=0, description="Stops once the gap on validation is at most this.")]
-Budget = Annotated[float | None, Field(ge=0, description="Macro F1 on validation that may be lost; then it stops.")]
-Keep = Annotated[
-    Literal["best", "last"], Field(description="Which iteration is kept: best trade-off (FATE), or the last.")
-]
 Scope = Annotated[
     Literal["global", "layer"], Field(description="Rank all weights together, or remove the same share of each layer.")
 ]
@@ -58,21 +49,13 @@ Curvature = Annotated[
 Biases = Annotated[bool, Field(description="Lets biases of conv and linear layers be pruned too.")]
 
 
-class Schedule(Protocol):
+class Schedule(Limits, Protocol):
     """The settings a weight-pruning method must have."""
 
     @property
     def ratio(self) -> float: ...  # noqa: D102
     @property
     def step(self) -> float: ...  # noqa: D102
-    @property
-    def gap(self) -> Literal["eopp0", "eopp1", "eodd"]: ...  # noqa: D102
-    @property
-    def target(self) -> float | None: ...  # noqa: D102
-    @property
-    def budget(self) -> float | None: ...  # noqa: D102
-    @property
-    def keep(self) -> Literal["best", "last"]: ...  # noqa: D102
     @property
     def scope(self) -> Literal["global", "layer"]: ...  # noqa: D102
     @property
@@ -133,12 +116,12 @@ def prune_iteratively(
         else:
             seconds = 0.0
         figures = point(predict(pruned, validation, training.pixels))
-        log.add(_record(iteration, path.count() / total, figures, log, seconds))
+        log.add(watched(iteration, path.count() / total, figures, log, seconds))
         say(_line(log.records[-1], last, schedule.gap))
         stopped = _stopped(log, schedule, last)
         if stopped:
             break
-    kept = _kept(log, schedule, stopped)
+    kept = best(log, schedule, stopped)
     log.add({"kept_iteration": kept, "stopped": stopped, **facts})
     say(f"stopped because {stopped}; iteration {kept} is kept")
     if stopped == SPENT and kept == 0:
@@ -189,32 +172,7 @@ def _at(classifier: Classifier, path: _Path, iteration: int) -> Classifier:
     return model
 
 
-def _record(iteration: int, removed: float, figures: Point, log: Log, seconds: float) -> dict[str, Any]:
-    gaps = {gap: getattr(figures, gap) for gap in GAPS}
-    first = log.records[0] if log.records else {"f1_by_group": figures.f1_by_group, **gaps}
-    groups = _mean(figures.f1_by_group)
-    return {
-        "iteration": iteration,
-        "removed": removed,
-        "f1": figures.f1,
-        "accuracy": figures.accuracy,
-        "f1_by_group": figures.f1_by_group,
-        **gaps,
-        "fate": {gap: _fate(groups, _mean(first["f1_by_group"]), gaps[gap], first[gap]) for gap in GAPS},
-        "seconds": seconds,
-    }
-
-
-def _fate(f1: float, f1_first: float, gap: float, gap_first: float | None) -> float:
-    return math.nan if gap_first is None else fate(f1, f1_first, gap, gap_first)
-
-
-def _mean(by_group: Mapping[str, float | None]) -> float:
-    """F1 as FATE takes it: the mean over groups, as in the published tables; nan where a group has none."""
-    return sum(math.nan if f1 is None else f1 for f1 in by_group.values()) / len(by_group)
-
-
-def _line(record: dict[str, Any], last: int, gap: str) -> str:
+def _line(record: Mapping[str, Any], last: int, gap: str) -> str:
     value = "not estimable" if record[gap] is None else f"{record[gap]:.4f}"
     return (
         f"pruning {record['iteration']}/{last}: {100 * record['removed']:.3g} % removed, "
@@ -223,36 +181,4 @@ def _line(record: dict[str, Any], last: int, gap: str) -> str:
 
 
 def _stopped(log: Log, schedule: Schedule, last: int) -> str | None:
-    first, now = log.records[0], log.records[-1]
-    if not _affordable(first, now, schedule):
-        return SPENT
-    if schedule.target is not None and now[schedule.gap] is not None and now[schedule.gap] <= schedule.target:
-        return MET
-    return DONE if now["iteration"] >= last else None
-
-
-def _affordable(first: dict[str, Any], now: dict[str, Any], schedule: Schedule) -> bool:
-    return schedule.budget is None or first["f1"] - now["f1"] <= schedule.budget
-
-
-def _kept(log: Log, schedule: Schedule, stopped: str) -> int:
-    """The iteration with the highest FATE within the budget; 0, unpruned, where none is better."""
-    within = [record for record in log.records if _affordable(log.records[0], record, schedule)]
-    if stopped == MET or schedule.keep == "last":
-        return int(within[-1]["iteration"])
-    trade = {r["iteration"]: r["fate"][schedule.gap] for r in within if r["fate"][schedule.gap] is not None}
-    return max(trade, key=lambda iteration: (trade[iteration], -iteration)) if trade else 0
-
-
-def privileged_group(classifier: Classifier, cohort: Cohort, training: Training, named: str | None) -> tuple[str, str]:
-    """The privileged group (named, or with the highest macro F1 on validation) and the one with the lowest.
-
-    Raises:
-        UsageError: there is no group of that name.
-    """
-    if named is not None and named not in cohort.groups:
-        raise UsageError(Problem(f"there is no group {named!r}", hint=nearest(named, cohort.groups)))
-    f1 = point(predict(classifier, cohort.subset("validation"), training.pixels)).f1_by_group
-    privileged = named or max(f1, key=lambda group: f1[group])
-    others = {group: value for group, value in f1.items() if group != privileged}
-    return privileged, min(others, key=lambda group: others[group])
+    return limited(log, schedule) or (DONE if log.records[-1]["iteration"] >= last else None)

@@ -14,8 +14,7 @@ from equiprune import curvature
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.files import write_json
-from equiprune.models.classifier import Classifier
-from equiprune.predicting import evaluating
+from equiprune.models.classifier import Classifier, evaluating
 from equiprune.progress import bar
 from equiprune.pruning.masks import prunable
 from equiprune.training.loop import Training
@@ -76,6 +75,21 @@ def second_order(
         group: {name: diagonal.pop(name).mul_(weight.detach().square()).mul_(0.5) for name, weight in weights.items()}
         for group, diagonal in diagonals.items()
     }
+
+
+def difference(saliency: dict[str, dict[str, Tensor]], unprivileged: str, beta: float) -> dict[str, Tensor]:
+    """FairPrune's score: the unprivileged group's saliency less β times the others', which share β equally.
+
+    Args:
+        saliency: by group, then by parameter; is used up.
+        unprivileged: the group that is to gain.
+        beta: how much the others' need counts.
+    """
+    total = saliency.pop(unprivileged)
+    for other in saliency.values():
+        for name, tensor in total.items():
+            tensor.sub_(other[name], alpha=beta / len(saliency))
+    return total
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
+def objective(classifier: Classifier) -> Loss:
+    """The loss a classifier was trained with, for training it on: that of its task."""
+    return lambda batch: task_loss(classifier(batch.image, batch.group), batch.label)
+
+
 def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) -> Classifier:
     """Trains the classifier in place and leaves it at its best epoch.
 
