@@ -204,6 +204,18 @@ class Source(BaseModel):
     missing: str | None = Field(description="Values of the attribute that mean unknown, besides blank.")
 
 
+class Cost(BaseModel):
+    """What a model takes to keep and to run."""
+
+    model_config = _RECORD
+
+    parameters: int
+    zeros: int = Field(description="Weights held at zero: they save neither time nor space.")
+    file_bytes: int
+    flops: int = Field(description="Operations an image; a multiplication and an addition are two.")
+    latency_ms: dict[str, float] = Field(description="Milliseconds a batch, by its size: medians, on the run's machine.")
+
+
 class Audit(BaseModel):
     """The result of `audit`: `audit.json` is exactly this, with null for what is undefined."""
 
@@ -232,6 +244,9 @@ class Audit(BaseModel):
     thresholds: Thresholds | None = Field(None, description="Operating points, where classes are called by them.")
     fate: dict[str, str | float | None] | None = Field(
         None, description="FATE on eopp0, eopp1 and eodd against the model named `baseline`."
+    )
+    cost: dict[Literal["before", "after"], Cost] | None = Field(
+        None, description="Of a run: the first step's model and the last's, measured in turns."
     )
     source: Source | None = Field(None, description="Of an audit made by the command; null where arrays were audited.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before leaning on the figures.")

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from equiprune.commands.audit import audit
 from equiprune.commands.compare import compare
+from equiprune.commands.export import export
 from equiprune.commands.options import DataOptions, WorkOptions
 from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
 from equiprune.progress import bar, say
@@ -153,6 +154,7 @@ def run(recipe: Path, *, out: Path | None = None, work: WorkOptions = WorkOption
 
 app.command(audit)
 app.command(compare)
+app.command(export)
 
 
 @app.command

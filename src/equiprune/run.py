@@ -29,12 +29,15 @@ from equiprune.data.settings import DataSettings
 from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, write_json, write_text
+from equiprune.methods import OBJECTIVES
 from equiprune.models.classifier import Classifier
+from equiprune.models.costs import costs
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
 from equiprune.models.load import load_weights
 from equiprune.predicting import predict
 from equiprune.progress import bar, say
+from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
 from equiprune.report.from_run import audit_steps, page_of
 from equiprune.report.page import render
@@ -151,6 +154,8 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
             say(f"step {number} of {len(recipe.step)}: {step.name}")
             classifier = _carry_out_step(step, folder, classifier, cohort, training)
         done.append(folder)
+    del classifier
+    _measure(run, done, recipe, device)
     _hand_over(run, done, recipe, place.replicates)
 
 
@@ -162,7 +167,7 @@ def _carry_out_step(
     own = Training(training.pixels, step.training, training.device, training.seed, folder.path)
     result = step.method(classifier, cohort, own)
     settings = step.method.model_dump(mode="json")
-    if not settings or step.name == "vanilla":
+    if step.name in OBJECTIVES or "tune" in settings:
         settings |= step.training.model_dump(mode="json")
     _finish(folder, result, cohort, training.pixels, {"method": step.name, "settings": settings})
     return result
@@ -182,6 +187,7 @@ def _finish(
     }
     write_json(folder.record, {**record, "facts": facts})
     checkpoint.clear(folder.path)
+    channel_loop.clear(folder.path)
 
 
 def _hand_over(run: RunFolder, steps: list[StepFolder], recipe: Recipe, replicates: int) -> None:
@@ -192,7 +198,31 @@ def _hand_over(run: RunFolder, steps: list[StepFolder], recipe: Recipe, replicat
     say("auditing on the test split")
     audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
     write_text(run.report, render(page_of(run, steps, audits)))
-    audits[-1].write(run.audit)
+    last = audits[-1]
+    if run.read_costs():
+        last = last.model_copy(update={"cost": _cost(run, steps)})
+    last.write(run.audit)
+
+
+def _measure(run: RunFolder, steps: Sequence[StepFolder], recipe: Recipe, device: torch.device) -> None:
+    """Writes what each step's model takes to run."""
+    if run.costs.is_file():
+        return
+    say("measuring what each model takes to run")
+    models = [Classifier.load(step.path, factory=_factory(recipe)).to(device) for step in steps]
+    found = costs(models)
+    write_json(run.costs, {step.name: asdict(cost) for step, cost in zip(steps, found, strict=True)})
+
+
+def _cost(run: RunFolder, steps: Sequence[StepFolder]) -> dict[str, Cost]:
+    """The first and the last step's sizes and times, as `audit.json` has them."""
+    measured = run.read_costs()
+    ends = {"before": steps[0], "after": steps[-1]}
+    keys = ("parameters", "zeros", "file_bytes")
+    return {
+        end: Cost(**{key: step.read()["facts"][key] for key in keys}, **measured[step.name])
+        for end, step in ends.items()
+    }
 
 
 def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, str]:

@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "facts.json"
 
     @property
+    def costs(self) -> Path:
+        """What each step's model takes to run, measured in turns."""
+        return self.path / "costs.json"
+
+    @property
     def audit(self) -> Path:
         """The audit of the last step on test."""
         return self.path / "audit.json"
@@ -125,6 +130,10 @@ class RunFolder:
     def read_facts(self) -> dict[str, Any] | None:
         """The content of `facts.json`, where it is written already."""
         return _object(self.facts) if self.facts.is_file() else None
+
+    def read_costs(self) -> dict[str, Any]:
+        """By step: flops, latency_ms by batch size; empty for a run made before they were measured."""
+        return _object(self.costs) if self.costs.is_file() else {}
 
     def predictions(self, step: StepFolder, split: str) -> Predictions:
         """A step's predictions on one split."""

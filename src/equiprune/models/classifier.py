@@ -124,14 +124,18 @@ class Classifier(nn.Module):
             DataError: the disk is full.
             UsageError: the folder cannot be written to.
         """
-        storage.write(folder, storage.Saved(self.design, self.state_dict(), self.masks, self.cuts))
+        storage.write(folder, self.saved())
+
+    def saved(self) -> storage.Saved:
+        """What is written of it."""
+        return storage.Saved(self.design, self.state_dict(), self.masks, self.cuts)
 
     @classmethod
     def load(cls, folder: Path, *, factory: str | None = None) -> Self:
         """Builds the saved model again, bit for bit. Only data is read from the folder, no code.
 
         Args:
-            folder: as given to `save`.
+            folder: as given to `save`, or an exported file of safetensors with its JSON beside it.
             factory: "my_file.py:function", needed where the network came from one: what the folder
                 says is never run. A file that differs from the one at saving is told in `notices`.
 
@@ -141,7 +145,7 @@ class Classifier(nn.Module):
         saved = storage.read(folder)
         model = cls.build(_named_again(saved.design, factory, folder))
         model.notices = _changed(saved.design, model.design)
-        where = str(folder / storage.WEIGHTS)
+        where = str(storage.pair(folder)[0])
         if saved.cuts:
             problems = unlike(saved.cuts, model, saved.tensors, where)
             if problems:
@@ -167,7 +171,7 @@ def _same_kind(model: nn.Module, name: str, tensor: Tensor) -> bool:
 
 def _named_again(design: Design, given: str | None, folder: Path) -> Design:
     came_from_file = factory.split(design.backbone) is not None
-    document = str(folder / storage.DOCUMENT)
+    document = str(storage.pair(folder)[1])
     if came_from_file and given is None:
         what = f"this network was made by {design.backbone!r}; code is only run when you name it yourself"
         raise ModelError(Problem(what, file=document, hint=f"Name the backbone {design.backbone!r} again"))

@@ -61,8 +61,24 @@ class Saved:
     cuts: tuple[Cut, ...] = ()
 
 
-def write(folder: Path, saved: Saved) -> None:
-    """Writes both files, each whole or not at all.
+def pair(path: Path) -> tuple[Path, Path]:
+    """The file of weights and the document: of a folder, or of a file of weights with the document beside it.
+
+    Example:
+        >>> [file.name for file in pair(Path("fair.safetensors"))]
+        ['fair.safetensors', 'fair.json']
+    """
+    if path.suffix == ".safetensors":
+        return path, path.with_suffix(".json")
+    return path / WEIGHTS, path / DOCUMENT
+
+
+def write(path: Path, saved: Saved) -> list[Path]:
+    """Writes both files, each whole or not at all, and returns them.
+
+    Args:
+        path: a folder, or a file that ends in `.safetensors`; see `pair`.
+        saved: what to write.
 
     Where an older model stands in the folder and the write is interrupted between the files, the
     hashes disagree and `read` says so.
@@ -74,15 +90,17 @@ def write(folder: Path, saved: Saved) -> None:
     tensors = dict(saved.tensors)
     for name, kept in saved.masks.items():
         tensors[MASK + name] = torch.from_numpy(np.packbits(kept.cpu().numpy().ravel()))
-    write_tensors(folder / WEIGHTS, tensors)
+    weights, place = pair(path)
+    write_tensors(weights, tensors)
     document = Document(
         design=saved.design,
         masks={name: Kept(kept=int(kept.sum()), total=kept.numel()) for name, kept in saved.masks.items()},
         cuts=saved.cuts,
-        sha256=files.sha256(folder / WEIGHTS),
+        sha256=files.sha256(weights),
         versions={"equiprune": version("equiprune"), "torch": torch.__version__},
     )
-    files.write_json(folder / DOCUMENT, document.model_dump(mode="json", by_alias=True))
+    files.write_json(place, document.model_dump(mode="json", by_alias=True))
+    return [weights, place]
 
 
 def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,17 +133,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read(folder: Path) -> Saved:
-    """Reads both files and checks that they belong together.
+    """Reads both files (see `pair`) and checks that they belong together.
 
     Raises:
         ModelError: a file is missing, damaged, or not the one that was written.
     """
-    document = _document(folder / DOCUMENT)
-    path = folder / WEIGHTS
+    path, place = pair(folder)
+    document = _document(place)
     if not path.is_file():
-        raise ModelError(Problem(f"is missing, though {DOCUMENT} is there", file=str(path)))
+        raise ModelError(Problem(f"is missing, though {place.name} is there", file=str(path)))
     if files.sha256(path) != document.sha256:
-        what = f"is not the file that {DOCUMENT} was written with: changed, damaged, or an interrupted write"
+        what = f"is not the file that {place.name} was written with: changed, damaged, or an interrupted write"
         raise ModelError(Problem(what, file=str(path), hint="Restore it, or make the model again"))
     tensors = read_safetensors(path)
     packed = {name.removeprefix(MASK): tensors.pop(name) for name in list(tensors) if name.startswith(MASK)}

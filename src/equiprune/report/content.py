@@ -13,14 +13,14 @@ class StepPage:
 
     Args:
         name: the step's folder, such as `01-vanilla`.
-        method: `vanilla`, `fairprune`, `obd` or `given`.
+        method: a name of `methods.METHODS`, or `given`.
         settings: the method's settings as the recipe has them.
         audit: the content of `audit.json`, on test; may hold `fate` against the first step.
         log: the records of `log.jsonl`: training epochs (`epoch`) or pruning iterations
             (`iteration`, 0 = before pruning), both measured on validation.
         saliency: ½ h θ² per weight of the first layer and its quantiles per layer, by group;
             None where the step scored no weights.
-        facts: parameters, prunable, zeros, file_bytes, seconds, privileged, unprivileged,
+        facts: parameters, prunable, zeros, file_bytes, seconds, flops, latency_ms (by batch size), privileged, unprivileged,
             kept_iteration, stopped.
     """
 

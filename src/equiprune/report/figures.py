@@ -139,10 +139,11 @@ def _gap_finding(page: Page) -> str:
 
 
 def iterations(step: StepPage, index: int) -> Figure | None:
-    """F1 per group, gaps and FATE on validation over the share of weights removed; None where nothing was pruned."""
+    """F1 per group, gaps and FATE on validation over the share removed; None where nothing was pruned."""
     records = [record for record in step.log if "iteration" in record]
     if not records:
         return None
+    what = "channels" if "channels" in records[0] else "weights"
     removed = [100 * float(record["removed"]) for record in records]
     kept = step.facts.get("kept_iteration")
     marked = next((at for at, record in zip(removed, records, strict=True) if record["iteration"] == kept), None)
@@ -156,15 +157,14 @@ def iterations(step: StepPage, index: int) -> Figure | None:
         Panel(
             f"iterations-{index}-{name}",
             titles[name],
-            lines(removed, series, "weights removed, %", marked=marked, mark="kept"),
+            lines(removed, series, f"{what} removed, %", marked=marked, mark="kept"),
         )
         for name, series in drawn.items()
         if series
     )
     title = f"{step.name}: the trade-off while pruning"
-    return Figure(
-        f"iterations-{index}", title, _iteration_finding(records, kept), panels, _iteration_table(step, records, kept)
-    )
+    finding = _iteration_finding(records, kept, what)
+    return Figure(f"iterations-{index}", title, finding, panels, _iteration_table(step, records, kept))
 
 
 def _f1_lines(step: StepPage, records: Sequence[Mapping[str, Any]]) -> list[Series]:
@@ -201,11 +201,11 @@ def _point(record: Mapping[str, Any], value: object, what: str) -> Dot:
     return Dot(known(value), hover=f"{what}: {number(value)} at {share(record['removed'], 1)} removed")
 
 
-def _iteration_finding(records: Sequence[Mapping[str, Any]], kept: object) -> str:
+def _iteration_finding(records: Sequence[Mapping[str, Any]], kept: object, what: str) -> str:
     first, last = records[0], next((record for record in records if record["iteration"] == kept), records[-1])
     kept_is = f"iteration {last['iteration']} was kept, with" if kept is not None else "pruning ended with"
     return (
-        f"Of {counted(len(records) - 1, 'iteration')}, {kept_is} {share(last['removed'], 1)} of the weights removed: "
+        f"Of {counted(len(records) - 1, 'iteration')}, {kept_is} {share(last['removed'], 1)} of the {what} removed: "
         f"validation F1 went from {number(first['f1'])} to {number(last['f1'])}, "
         f"Eopp1 from {number(first['eopp1'])} to {number(last['eopp1'])}."
     )

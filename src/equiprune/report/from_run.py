@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -64,12 +65,12 @@ def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]
             "skipped": data["skipped"] or None,
         },
         environment={"seed": record["seed"], **record["environment"]},
-        steps=tuple(_step(step, audit) for step, audit in zip(steps, audits, strict=True)),
+        steps=tuple(_step(step, audit, run.read_costs()) for step, audit in zip(steps, audits, strict=True)),
         notices=tuple(record["notices"]),
     )
 
 
-def _step(step: StepFolder, audit: Audit) -> StepPage:
+def _step(step: StepFolder, audit: Audit, costs: Mapping[str, Mapping[str, Any]]) -> StepPage:
     record = step.read()
     return StepPage(
         name=step.name,
@@ -78,7 +79,7 @@ def _step(step: StepFolder, audit: Audit) -> StepPage:
         audit=audit.to_dict(),
         log=step.log(),
         saliency=step.saliency(),
-        facts={**NO_FACTS, **record["facts"]},
+        facts={**NO_FACTS, **record["facts"], **costs.get(step.name, {})},
     )
 
 

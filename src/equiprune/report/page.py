@@ -55,6 +55,7 @@ def render(page: Page) -> str:
         classes=[(step, tables.by_class(step)) for step in page.steps],
         splits=tables.splits(page),
         removed=tables.removed(page),
+        costs=tables.costs(page),
         conventions=tables.plain(page.last.audit["conventions"]),
         environment=tables.plain(page.environment),
         skipped=tables.plain(page.data.get("skipped") or {}),

@@ -173,35 +173,58 @@ def splits(page: Page) -> Table:
 def removed(page: Page) -> Table:
     """What every step left of the model, and what that cost."""
     rows = tuple(_removed(step) for step in page.steps)
-    head = (
-        "Step",
-        "Method",
-        "Parameters",
-        "Prunable",
-        "Held at zero",
-        "File",
-        "Time",
-        "Kept iteration",
-        "Stopped because",
-    )
+    head = ("Step", "Method", "Prunable", "Held at zero", "Time", "Kept iteration", "Stopped because")
     return Table(head, rows)
 
 
 def _removed(step: StepPage) -> tuple[str, ...]:
     facts = step.facts
     zeros, prunable = facts.get("zeros") or 0, facts.get("prunable") or 0
-    size, seconds = known(facts.get("file_bytes")), known(facts.get("seconds"))
+    seconds = known(facts.get("seconds"))
     return (
         step.name,
         step.method,
-        count(facts.get("parameters")),
         count(facts.get("prunable")),
         f"{zeros:,} ({share(zeros, prunable)})" if zeros else "none",
-        "–" if size is None else f"{size / 1e6:.1f} MB",
         "–" if seconds is None else f"{seconds:,.0f} s",
         count(facts.get("kept_iteration")),
         str(facts.get("stopped") or "–"),
     )
+
+
+def costs(page: Page) -> Table:
+    """What every step's model takes to keep and to run, and how much less that is than the first's."""
+    sizes = sorted({size for step in page.steps for size in _latency(step)}, key=int)
+    head = ("Step", "Parameters", "File", "Operations an image", *(f"Time of a batch of {size}" for size in sizes))
+    return Table(head, tuple(_costs(step, page.first, sizes) for step in page.steps))
+
+
+def _costs(step: StepPage, first: StepPage, sizes: list[str]) -> tuple[str, ...]:
+    def told(key: str, text: str, divisor: float = 1.0) -> str:
+        now, before = known(step.facts.get(key)), known(first.facts.get(key))
+        return "–" if now is None else text.format(now / divisor) + _less(now, before if step is not first else None)
+
+    return (
+        step.name,
+        told("parameters", "{:,.0f}"),
+        told("file_bytes", "{:.1f} MB", 1e6),
+        told("flops", "{:,.3g} GFLOP", 1e9),
+        *(
+            "–"
+            if (now := _latency(step).get(size)) is None
+            else f"{now:.3g} ms" + _less(now, _latency(first).get(size) if step is not first else None)
+            for size in sizes
+        ),
+    )
+
+
+def _latency(step: StepPage) -> Mapping[str, float]:
+    found: Mapping[str, float] = step.facts.get("latency_ms") or {}
+    return found
+
+
+def _less(now: float, before: float | None) -> str:
+    return "" if not before or not now else f" ({before / now:.2f} times less)" if now < before else " (no less)"
 
 
 def plain(values: Mapping[str, Any]) -> Table:

@@ -54,6 +54,8 @@ def verdict(page: Page) -> Verdict:
     sentences.append(worst_sentence(page.last))
     if len(page.steps) > 1:
         sentences += changed(page.first, page.last)
+        saved = smaller(page)
+        sentences += [] if saved is None else [saved]
     return Verdict(audited(page), cards(page), tuple(sentences), warnings(page))
 
 
@@ -174,6 +176,27 @@ def moved(what: str, before: Mapping[str, Any], after: Mapping[str, Any], first:
     }[overlap(before, after)]
     went = f"{what} went from {number(old)} to {number(new)} ({signed(new - old)})"
     return f"From {first.name} to {last.name}, {went}; {doubt}."
+
+
+def smaller(page: Page) -> str | None:
+    """What pruning saved, in a sentence; None where there is one step, or nothing was measured."""
+    first, last = page.first.facts, page.last.facts
+    before, after = known(first.get("parameters")), known(last.get("parameters"))
+    if len(page.steps) == 1 or not before or not after:
+        return None
+    zeros = last.get("zeros") or 0
+    if after < before:
+        told = f"Channels were cut for good: {after / before:.1%} of the parameters are left"
+        work = known(first.get("flops")), known(last.get("flops"))
+        if work[0] and work[1]:
+            told += f", and {work[1] / work[0]:.1%} of the arithmetic"
+        return told.replace("%", " %") + ". How much time that saves is measured below."
+    if zeros:
+        return (
+            f"{zeros:,} weights are held at zero. The model is as large and as slow as before: "
+            "zeros among weights save neither time nor space on usual hardware."
+        )
+    return None
 
 
 def fate_of(audit: Mapping[str, Any], gap: str) -> float | None:
