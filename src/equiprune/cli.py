@@ -284,6 +284,7 @@ def _recipe(raw: Mapping[str, Any], method: str, settings: Sequence[str], work: 
 
 def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
     from equiprune.commands.audit_tables import audit_table
+    from equiprune.commands.changed import changed
     from equiprune.run import Place, carry_out
 
     command = shlex.join(["equiprune", *sys.argv[1:]])
@@ -295,6 +296,8 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
     from equiprune.audit import Audit
 
     audit_table(Audit.read(done.audit))
+    for line in changed(done):
+        print(line)
     print(f"report: {done.report}")
 
 

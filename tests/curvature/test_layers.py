@@ -269,3 +269,42 @@ def test_a_support_that_does_not_hold_is_found_anew(monkeypatch: pytest.MonkeyPa
             ):
                 total += p * (1 - p) * grad.square() / 3
     assert_equal(found, dict(zip(dict(model.named_parameters()), expected, strict=True)))
+
+
+class SequenceFirst(nn.Module):
+    """(token, sample, feature), as PyTorch's own transformers have it by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.norm, self.out = nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.norm(self.inner(x.transpose(0, 1)))).mean(0))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("samples", "tokens"), [(1, 2), (1, 3), (2, 2), (3, 3), (8, 8), (20, 16), (9, 8)])
+@pytest.mark.parametrize("estimator", ["exact", "fisher", "budget"])
+def test_a_sequence_as_long_as_a_pass_has_images_is_not_taken_for_them(
+    samples: int, tokens: int, estimator: str
+) -> None:
+    model = SequenceFirst().double()
+    image = torch.randn(samples, tokens, 5, dtype=torch.float64)
+    label, group = torch.arange(samples) % 4, torch.zeros(samples, dtype=torch.int64)
+    chosen = curvature.Budget(0.0) if estimator == "budget" else estimator
+    found = curvature.diagonal(model, [(image, label, group)], ["all"], estimator=chosen)["all"]  # type: ignore[arg-type]
+    total = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
+    for row in range(samples):
+        logits = model(image[row : row + 1])
+        p = logits.detach().softmax(1)[0]
+        if estimator == "fisher":
+            columns = [p - torch.nn.functional.one_hot(label[row], 4)]
+        else:
+            values, vectors = torch.linalg.eigh(torch.diag(p) - torch.outer(p, p))
+            columns = [vectors[:, k] * values[k].clamp_min(0).sqrt() for k in range(4)]
+        for column in columns:
+            grads = torch.autograd.grad(logits, list(model.parameters()), column[None], retain_graph=True)
+            for name, grad in zip(total, grads, strict=True):
+                total[name] += grad**2 / samples
+    for name, value in total.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)

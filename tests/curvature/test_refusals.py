@@ -120,7 +120,7 @@ BAD: dict[str, tuple[type[EquipruneError], dict[str, object], tuple[Data, ...], 
     "precision": (
         UsageError, {"estimator": curvature.Exact(cast(Any, "bf16"))}, (), "no precision .* Did you mean 'bfloat16'"
     ),
-    "memory": (UsageError, {"max_bytes": 0}, (), "max_bytes must be above 0"),
+    "memory": (UsageError, {"max_bytes": 0}, (), "max_bytes must be a whole number above 0"),
     "no groups": (UsageError, {"groups": ()}, (), "groups must be at least one name"),
     "a group twice": (UsageError, {"groups": ("a", "a")}, (), "none twice"),
     "label too high": (DataError, {}, (data(), data((0, 1, 3, 0))), "batch 2: labels must be from 0 to 2.*: 0 to 3"),
@@ -128,7 +128,7 @@ BAD: dict[str, tuple[type[EquipruneError], dict[str, object], tuple[Data, ...], 
     "float label": (DataError, {}, (data((0.0, 1.0, 2.0, 0.0)),), "class indices .*float32"),
     "label of bce": (DataError, {}, (data(((0, 1, 0),) * 4),), r"class indices \(4,\), not torch.int64 \(4, 3\)"),
     "bce wants findings": (DataError, {"loss": "bce"}, (data(),), r"labels must be float \(4, 3\)"),
-    "bce out of range": (DataError, {"loss": "bce"}, (data(((0.0, 2.0, NAN),) * 4),), "must be 0, 1 or nan"),
+    "bce out of range": (DataError, {"loss": "bce"}, (data(((0.0, 2.0, NAN),) * 4),), "must be from 0 to 1, or nan"),
     "group too high": (DataError, {}, (data(group=(0, 1, 2, -1)),), r"from -1 to 1: \[-1, 0, 1, 2\]"),
     "group too low": (DataError, {}, (data(group=(0, 1, -2, 1)),), "batch 1: group indices"),
     "float group": (DataError, {}, (data(group=(0.0, 1.0, 0.0, 1.0)),), "group be a row of indices"),
@@ -214,3 +214,76 @@ def test_progress_counts_every_row() -> None:
     measured(net(), data(group=(0, 1, -1, -1)), data(group=(-1,) * 4), progress=rows.append)
     assert sum(rows) == 8
     assert min(rows) >= 0
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(36, 2, dropout=0.5, batch_first=True)
+        self.head = nn.Linear(36, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.flatten(2)
+        return self.head(self.attention(x, x, x)[0].mean(1))  # type: ignore[no-any-return]
+
+
+class StochasticDepth(nn.Module):
+    """Named like torchvision's and as random."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.rand(()) > 0.5) if self.training else x
+
+
+@pytest.mark.parametrize("estimator", ["exact", "budget", "stochastic", "fisher"])
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        (Attention(), r"'attention' \(MultiheadAttention\) draws anew"),
+        (nn.Sequential(StochasticDepth(), nn.Flatten(), nn.Linear(72, 3)), r"\(StochasticDepth\) draws anew"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(72, 6), nn.RReLU(), nn.Linear(6, 3)), r"\(RReLU\) draws anew"),
+        (Net(lambda self, x: self.head(nn.functional.dropout(self.body(x), 0.2))), "copies of one image other outputs"),
+        (
+            nn.Sequential(nn.InstanceNorm2d(2, track_running_stats=True), nn.Flatten(), nn.Linear(72, 3)),
+            "changes its buffer '0.running_mean'",
+        ),
+    ],
+)
+def test_what_draws_at_random_or_changes_in_a_pass_is_refused(model: nn.Module, match: str, estimator: str) -> None:
+    model = deepcopy(model).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ModelError, match=match):
+        measured(model, estimator=estimator)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("label", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("group", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8])
+def test_indices_may_be_integers_of_any_width(label: torch.dtype, group: torch.dtype) -> None:
+    image, labels, groups = data()
+    expected = measured(net())
+    for estimator in ("exact", "stochastic", "fisher"):
+        found = measured(net(), (image, labels.to(label), groups.to(group)), estimator=estimator)
+        assert set(found) == {"light", "dark"}
+    found = measured(net(), (image, labels.to(label), groups.to(group)))
+    assert torch.equal(found["dark"]["0.weight"], expected["dark"]["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: measured(net(), loss=nn.CrossEntropyLoss(ignore_index=1)), "ignore_index=1"),
+        (lambda: measured(net(), groups="ab"), r"\['ab'\]\?"),
+        (lambda: measured(net(), max_bytes="1GB"), "max_bytes must be a whole number above 0, not '1GB'"),
+        (lambda: measured(net(), data()[:2]), r"batch 1: expected \(image, label, group index\), not 2 parts"),  # type: ignore[arg-type]
+        (lambda: measured(net(), {"image": 1}), "not dict"),  # type: ignore[arg-type]
+        (lambda: measured(net(), (data()[0], [0, 1, 2, 0], data()[2])), "must be tensors, not Tensor, list, Tensor"),  # type: ignore[arg-type]
+        (lambda: curvature.Budget(tolerance="a"), "not 'a'"),  # type: ignore[arg-type]
+        (lambda: curvature.Stochastic(columns="2"), "not '2'"),  # type: ignore[arg-type]
+        (lambda: curvature.Stochastic(seed=1.5), "not 1.5"),  # type: ignore[arg-type]
+        (lambda: curvature.combined(measured(net())), "expected a list"),  # type: ignore[arg-type]
+        (lambda: curvature.combined([measured(net()), measured(Net(lambda self, x: self.head(x)))]), "different models"),  # type: ignore[list-item]
+    ],
+)
+def test_what_a_caller_gives_is_checked(call: Callable[[], object], match: str) -> None:
+    with pytest.raises(EquipruneError, match=match):
+        call()

@@ -22,7 +22,7 @@ from equiprune.curvature.estimators import (
     sampled,
 )
 from equiprune.curvature.losses import Loss, curved
-from equiprune.curvature.meter import Meter, Samples
+from equiprune.curvature.meter import Meter, Samples, other_rows
 from equiprune.curvature.regroup import Queue
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 
@@ -146,7 +146,7 @@ def diagonal(
     return Diagonals(found, samples=counts, columns=meter.columns, dropped=dropped.dropped, error=error)
 
 
-def combined(parts: Sequence[Diagonals]) -> Diagonals:
+def combined(parts: Iterable[Diagonals]) -> Diagonals:
     """The diagonal over all samples from those over parts of them, which several processes may have measured.
 
     Args:
@@ -154,10 +154,11 @@ def combined(parts: Sequence[Diagonals]) -> Diagonals:
             from a part that had none of its samples.
 
     Returns:
-        The means weighted by samples. What "budget" left out is bounded by the largest share of any part.
+        The means weighted by samples. What "budget" left out is bounded by the largest share of any part. The `error`
+        of "stochastic" is left out: it cannot be had from relative errors of parts.
 
     Raises:
-        UsageError: there is no part.
+        UsageError: there is no part, or they are not of one model.
 
     Example:
         >>> one = Diagonals({"a": {"w": torch.tensor([1.0])}}, samples={"a": 1})
@@ -165,8 +166,14 @@ def combined(parts: Sequence[Diagonals]) -> Diagonals:
         >>> combined([one, three])["a"]["w"]
         tensor([4.])
     """
+    parts = list(parts)
     if not parts:
         raise UsageError("there is no part to combine")
+    if not all(isinstance(part, Diagonals) for part in parts):
+        raise UsageError("expected a list of what `diagonal` gave")
+    shapes = [{name: value.shape for name, value in own.items()} for part in parts for own in part.values()]
+    if any(each != shapes[0] for each in shapes):
+        raise UsageError("the parts are of different models: their parameters' names or shapes differ")
     groups = list(dict.fromkeys(group for part in parts for group in part))
     samples = {group: sum(part.samples.get(group, 0) for part in parts) for group in groups}
     found: dict[str, dict[str, Tensor]] = {}
@@ -259,8 +266,9 @@ def _masses(meter: Meter, rows: Iterator[tuple[Samples, int]]) -> tuple[Float[Te
     group: list[Tensor] = []
     for samples, _unknown in rows:
         if len(samples):
+            label = meter.label(samples)  # first, for it also looks whether the model can be measured
             logits = meter.logits(samples.image, samples.batch)
-            found.append(meter.factor(meter.curved, logits, meter.label(samples)).masses.cpu())
+            found.append(meter.factor(meter.curved, logits, label).masses.cpu())
             group.append(samples.group)
     if not found:
         return torch.zeros(0, 1, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
@@ -282,7 +290,7 @@ def _planned(
         return replace(samples, kept=torch.full_like(samples.kept, many))
     assert group is not None
     if int(samples.row[-1]) >= len(plan.kept) or not torch.equal(group[samples.row], samples.group):
-        raise DataError(f"batch {int(samples.batch[0])} held other rows when the batches were read again")
+        raise DataError(other_rows(int(samples.batch[0])))
     at = samples.row
     return replace(samples, kept=plan.kept[at], mixed=plan.mixed[at], scale=plan.scale[at], trace=plan.trace[at])
 
@@ -320,10 +328,12 @@ def _relative(difference: Tensor, value: Tensor) -> float:
 
 
 def _check_choices(groups: Sequence[str], max_bytes: int) -> None:
+    if isinstance(groups, str):
+        raise UsageError(f"groups must be a list of names, not one text: [{groups!r}]?")
     if not groups or len(set(groups)) < len(groups):
         raise UsageError(f"groups must be at least one name, and none twice, not {list(groups)}")
-    if max_bytes <= 0:
-        raise UsageError(f"max_bytes must be above 0, not {max_bytes}")
+    if not isinstance(max_bytes, int) or max_bytes <= 0:
+        raise UsageError(f"max_bytes must be a whole number above 0, not {max_bytes!r}")
 
 
 def _check_model(model: nn.Module) -> None:
@@ -339,13 +349,28 @@ def _unfit(name: str, layer: nn.Module) -> Iterator[str]:
     what = f"layer {name!r} ({type(layer).__name__})"
     if isinstance(layer, layers.BATCH_NORMS) and (layer.training or layer.running_mean is None):
         yield f"{what} normalises by the batch's own statistics, so samples have no curvature of their own; call eval()"
-    elif isinstance(layer, layers.DROPOUTS) and layer.training:
+    elif layer.training and _draws(layer):
         yield f"{what} draws anew at every pass; call eval()"
+
+
+def _draws(layer: nn.Module) -> bool:
+    """Whether a layer in training mode is known to be random; others are found out by their outputs."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.dropout > 0
+    return isinstance(layer, (*layers.DROPOUTS, nn.RReLU)) or type(layer).__name__ in ("StochasticDepth", "DropPath")
 
 
 def _known(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
     """Image, label and group of the rows whose group is known."""
+    if not isinstance(batch, tuple | list) or len(batch) < 3:
+        what = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise DataError(f"batch {number}: expected (image, label, group index), not {what}")
+    if not all(isinstance(part, Tensor) for part in batch[:3]):
+        kinds = ", ".join(type(part).__name__ for part in batch[:3])
+        raise DataError(f"batch {number}: image, label and group index must be tensors, not {kinds}")
     image, label, group = batch[:3]
+    if not label.is_floating_point() and not label.is_complex():
+        label = label.long()
     group = group.detach().cpu()
     if group.dim() != 1 or group.is_floating_point() or not len(image) == len(label) == len(group):
         shapes = ", ".join(str(tuple(part.shape)) for part in (image, label, group))
@@ -354,6 +379,7 @@ def _known(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tensor,
         )
     if len(group) and (int(group.min()) < -1 or int(group.max()) >= groups):
         raise DataError(f"batch {number}: group indices must be from -1 to {groups - 1}: {sorted(set(group.tolist()))}")
+    group = group.long()
     known = (group >= 0).nonzero().squeeze(1)
     # Indexing also makes an ordinary tensor of one from inference mode, which autograd would refuse to keep.
     return image[known.to(image.device)], label[known.to(label.device)], group[known]

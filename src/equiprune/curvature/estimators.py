@@ -54,7 +54,7 @@ class Budget:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < 1:
+        if not _is_number(self.tolerance) or not 0 <= self.tolerance < 1:
             raise UsageError(f"the tolerance of the budget must be at least 0 and below 1, not {self.tolerance!r}")
 
 
@@ -80,8 +80,14 @@ class Stochastic:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if not 0 < self.columns < float("inf"):
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"the seed must be a whole number from 0, below 2^63, not {self.seed!r}")
+        if not _is_number(self.columns) or not 0 < self.columns < float("inf"):
             raise UsageError(f"the stochastic estimate needs more than 0 columns a sample, not {self.columns!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 NAMED: dict[str, type[Exact | Budget | Stochastic | Fisher]] = {

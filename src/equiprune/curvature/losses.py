@@ -14,6 +14,7 @@ from torch.nn import functional
 from equiprune.errors import DataError, Problem, UsageError, nearest
 
 Name = Literal["cross_entropy", "bce"]
+IGNORED = -100  # PyTorch's own default, which no class has
 Criterion = nn.CrossEntropyLoss | nn.BCEWithLogitsLoss
 
 
@@ -92,7 +93,7 @@ class Curved:
                 expected = f"labels must be float ({samples}, {classes}), one for every finding"
                 raise DataError(f"{expected}, not {label.dtype} {tuple(label.shape)}")
             if ((label < 0) | (label > 1)).any():
-                raise DataError("labels of findings must be 0, 1 or nan")
+                raise DataError("labels of findings must be from 0 to 1, or nan")
             return
         if label.shape != (samples,) or label.is_floating_point() or label.is_complex():
             raise DataError(f"labels must be class indices ({samples},), not {label.dtype} {tuple(label.shape)}")
@@ -121,6 +122,9 @@ def curved(loss: Loss) -> Curved:
             raise UsageError(f"the weights of the exits must be numbers of at least 0, not {list(exits)}")
         loss = loss.loss
     if isinstance(loss, nn.CrossEntropyLoss):
+        if loss.ignore_index != IGNORED:
+            what = f"ignore_index={loss.ignore_index} of the cross-entropy is not supported"
+            raise UsageError(Problem(what, hint="Give these rows the group index -1: then they are left out"))
         return Curved(True, _weight(loss.weight), loss.label_smoothing, exits=exits)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return Curved(False, _weight(loss.weight), positive=_weight(loss.pos_weight), exits=exits)

@@ -23,6 +23,7 @@ START = 2  # a pass costs as much as this many rows, and then some for every row
 HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
 SAME = 0.5  # by how much of itself a row's trace may differ from one reading to the next: rounding, at most
 TINY = 1e-9
+RANDOM = 1e-3  # of the largest output: copies of an image differ less by rounding
 SPARSE = 0.1  # share of the outputs that waits to be squared when many columns do
 
 
@@ -89,6 +90,7 @@ class Meter:
         self.sums = Sums(model, groups * (2 if differences else 1))
         self.work = Workspace()
         self.row_bytes = 0
+        self.by_row: frozenset[str] = frozenset()
         self.shape: tuple[int, int] | None = None
         self.columns = 0
 
@@ -102,13 +104,38 @@ class Meter:
         return max(1, min(self.room(), self.max_bytes // 2 // waiting))
 
     def probe(self, samples: Samples) -> tuple[int, int]:
-        """The numbers of exits and classes, found at the first call by one row forwards; also its memory."""
+        """The numbers of exits and classes, found at the first call by an image shown twice, and three times.
+
+        It also tells the memory of a row, which layers read one row a sample, and that nothing is drawn at random.
+
+        Raises:
+            ModelError: copies of one image get other logits, or a pass changes the model.
+        """
         if self.shape is None:
-            found = passes.forward(self.model, samples.image[:1].to(self.device), bfloat16=self.bfloat16)
-            self._checked(found.logits, samples.image, samples.batch)
-            self.row_bytes = sum(call.size for call in found.calls)
-            self.shape = found.logits.shape[1], found.logits.shape[2]
+            kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            two, three = (self._copies(samples, count) for count in (2, 3))
+            self._refuse_changed(kept)
+            self._checked(three.logits, samples.image[:1].expand(3, *samples.image.shape[1:]), samples.batch[:1].expand(3))
+            _refuse_random(torch.cat([two.logits, three.logits]).detach(), bfloat16=self.bfloat16)
+            self.by_row = passes.row_layers(two, three)
+            self.row_bytes = sum(call.size for call in two.calls if call.name in self.by_row) // 2
+            self.shape = two.logits.shape[1], two.logits.shape[2]
         return self.shape
+
+    def _copies(self, samples: Samples, count: int) -> passes.Pass:
+        image = samples.image[:1].to(self.device)
+        copies = image.expand(count, *image.shape[1:]).contiguous()
+        return passes.forward(self.model, copies, bfloat16=self.bfloat16)
+
+    def _refuse_changed(self, before: dict[str, Tensor]) -> None:
+        """Puts buffers back to what they were, and tells which a pass has changed."""
+        changed = []
+        for name, buffer in self.model.named_buffers():
+            if not torch.equal(buffer.nan_to_num(), before[name].nan_to_num()):
+                buffer.copy_(before[name])
+                changed.append(Problem(f"a pass through the model changes its buffer {name!r}; call eval()"))
+        if changed:
+            raise ModelError(changed)
 
     def label(self, samples: Samples) -> Tensor:
         """The label on the model's device. Raises `DataError` where it does not fit, the batch named."""
@@ -150,7 +177,7 @@ class Meter:
         first = torch.tensor(start)
         image = samples.image[of.to(samples.image.device)].to(self.device)
         label = samples.label[of.to(samples.label.device)].to(self.device)
-        found = passes.forward(self.model, image, bfloat16=self.bfloat16)
+        found = passes.forward(self.model, image, by_row=self.by_row, bfloat16=self.bfloat16)
         # Probabilities near 0 and 1 follow the last digits of the logits, which bfloat16 has not.
         logits = self.logits(image, samples.batch[of]) if self.bfloat16 else found.logits
         factor = self.factor(self.curved, self._checked(logits, image, samples.batch[of]), label)
@@ -175,7 +202,7 @@ class Meter:
         other = ((trace - before).abs() > SAME * before + TINY).nonzero().squeeze(1)
         if len(other):
             batch = int(samples.batch[of[other[0]]])
-            raise DataError(f"batch {batch} held other rows when the batches were read again")
+            raise DataError(other_rows(batch))
 
     def _column(self, factor: Columns, samples: Samples, of: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
         """The column of each row, and its sign in the difference of two draws."""
@@ -206,6 +233,23 @@ class Meter:
                         self.sums.add_own(name, gradient.square(), turn.share[:, row].tolist())
         while sum(each.held for each in jobs) > 5 * self.max_bytes // 8:
             max(jobs, key=lambda each: each.held).flush()
+
+
+def other_rows(batch: int) -> Problem:
+    """That a batch was not the same at the second reading."""
+    what = f"batch {batch} held other rows when the batches were read again"
+    hint = "They must not be shuffled or augmented anew; a list or an iterator of batches is read as it is"
+    return Problem(what, hint=hint)
+
+
+def _refuse_random(logits: Tensor, *, bfloat16: bool) -> None:
+    """Refuses a model that gives copies of one image other logits than each other."""
+    digits = torch.finfo(torch.bfloat16 if bfloat16 else logits.dtype).eps
+    apart = float((logits - logits[:1]).abs().max())
+    if apart > max(RANDOM, 30 * digits) * float(logits.abs().max()):
+        what = f"the model gives copies of one image other outputs, by {apart:.2g}"
+        hint = "Something in it draws at random or mixes the samples of a batch; call eval()"
+        raise ModelError(Problem(what, hint=hint))
 
 
 def arranged(counts: list[int], room: int) -> tuple[list[int], list[int], int]:

@@ -56,6 +56,7 @@ class Pass:
         logits: (sample, exit, class).
         single: whether the model gave one output, not a tuple of exits.
         calls: of the layers that are measured by what they read.
+        read: of all layers that may be.
         others: parameters that only autograd itself can measure, row by row: those of other layers, and of layers
             that are used twice or otherwise than once on one row a sample.
     """
@@ -63,10 +64,22 @@ class Pass:
     logits: Tensor
     single: bool
     calls: list[Call]
+    read: list[Call]
     others: dict[str, Tensor] = field(default_factory=dict)
 
 
-def forward(model: nn.Module, image: Tensor, *, bfloat16: bool = False) -> Pass:
+def row_layers(two: Pass, three: Pass) -> frozenset[str]:
+    """The layers that read one row a sample: as many as there are images, in a pass of two and in one of three.
+
+    One pass alone does not tell: a sequence may be as long as the pass has images.
+    """
+    lengths = [{call.name: len(call.input) if call.input.dim() else 0 for call in each.read} for each in (two, three)]
+    return frozenset(name for name, length in lengths[0].items() if (length, lengths[1].get(name)) == (2, 3))
+
+
+def forward(
+    model: nn.Module, image: Tensor, *, by_row: frozenset[str] | None = None, bfloat16: bool = False
+) -> Pass:
     """The model's output with its graph, and how each of its parameters can be measured.
 
     The model is left as it was: frozen parameters are thawed for the pass only, hooks are taken off even on error.
@@ -74,6 +87,7 @@ def forward(model: nn.Module, image: Tensor, *, bfloat16: bool = False) -> Pass:
     Args:
         model: as given.
         image: on the model's device.
+        by_row: the layers that read one row a sample, as `row_layers` finds them; None where that is not known yet.
         bfloat16: the pass, and so those backwards, runs under autocast.
 
     Raises:
@@ -97,7 +111,8 @@ def forward(model: nn.Module, image: Tensor, *, bfloat16: bool = False) -> Pass:
         given = model(laid_out(image))
         # Exits that stand side by side, so that one column can run backwards from all of them.
         logits = stacked(given, len(image))
-        return _sorted_out(model, Pass(logits, isinstance(given, Tensor), list(calls.values())), nodes)
+        read = list(calls.values())
+        return _sorted_out(model, Pass(logits, isinstance(given, Tensor), read, read), nodes, by_row)
 
 
 def laid_out(image: Tensor) -> Tensor:
@@ -131,7 +146,9 @@ def _record(
     calls[name] = Call(name, layer, read, read._version, get_gradient_edge(output), output.numel() * output.itemsize)
 
 
-def _sorted_out(model: nn.Module, found: Pass, nodes: Mapping[str, Node]) -> Pass:
+def _sorted_out(
+    model: nn.Module, found: Pass, nodes: Mapping[str, Node], by_row: frozenset[str] | None
+) -> Pass:
     """Leaves the calls that account for all their layer's parameters do, and hands the other parameters over.
 
     Each layer's share is found from what its module read and gave. So a parameter that something else reads too,
@@ -142,7 +159,11 @@ def _sorted_out(model: nn.Module, found: Pass, nodes: Mapping[str, Node]) -> Pas
     if problems:
         raise ModelError([Problem(problem) for problem in problems])
     samples = len(found.logits)
-    plain = [call for call in found.calls if _is_plain(call, samples, uses, nodes)]
+    plain = [
+        call
+        for call in found.calls
+        if (by_row is None or call.name in by_row) and _is_plain(call, samples, uses, nodes)
+    ]
     covered = {key for call in plain for key in call.own()}
     found.calls = plain
     found.others = {
