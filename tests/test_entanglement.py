@@ -114,9 +114,11 @@ def test_a_planted_channel_is_found() -> None:
     features[:, 17] += group[:, None, None] * 1.0
     found = channel_scores(features, group)
     assert int(found.argmin()) == 17
-    # Far apart, every neighbour is of the same group, and the loss goes to nought.
-    features[:, 17] += group[:, None, None] * 50.0
-    assert float(channel_scores(features, group)[17]) == pytest.approx(0, abs=1e-6)
+    # Far apart, T grows with the distance D between the groups: D / T goes to 4032 / 2048.
+    features[:, 17] += group[:, None, None] * 1e4
+    limit = math.log(1 + 32 / 31 * math.exp(-4032 / 2048))
+    assert float(channel_scores(features, group)[17]) == pytest.approx(limit, rel=1e-3)
+    assert float(channel_scores(features, group, 1.0)[17]) == 0  # every neighbour is of the same group
 
 
 def test_a_dead_channel_gives_what_no_signal_gives() -> None:
@@ -135,7 +137,8 @@ def test_the_only_image_of_its_group_is_skipped_but_is_a_neighbour() -> None:
 
 def test_memory_for_one_channel_at_a_time_gives_the_same() -> None:
     features, group = made(channels=9)
-    assert torch.equal(channel_scores(features, group, max_bytes=1), channel_scores(features, group))
+    one = channel_scores(features, group, max_bytes=1)
+    torch.testing.assert_close(one, channel_scores(features, group), rtol=1e-12, atol=0)
 
 
 def test_features_of_vectors_and_in_half_precision() -> None:

@@ -13,7 +13,7 @@ from equiprune.audit import Audit, audit
 from equiprune.predictions import Predictions
 
 if TYPE_CHECKING:
-    from equiprune import curvature
+    from equiprune import curvature, entanglement
     from equiprune.comparing import Comparison, Rules, compare
     from equiprune.data.cohort import Cohort
     from equiprune.data.manifest import read_manifest
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from equiprune.data.settings import DataSettings
     from equiprune.data.splits import draw_splits
     from equiprune.data.synthetic import synthesize
+    from equiprune.exporting import export
+    from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
     from equiprune.methods.fairprune import FairPrune
     from equiprune.methods.obd import OBD
+    from equiprune.methods.scp import SCP
     from equiprune.methods.vanilla import Vanilla
     from equiprune.metrics.operating import operating_point
     from equiprune.models.backbones import build
@@ -44,10 +47,14 @@ _HOME = {
     "DataSettings": "data.settings",
     "Design": "models.design",
     "FairPrune": "methods.fairprune",
+    "FairPruneChannels": "methods.channels",
+    "MagnitudeChannels": "methods.channels",
     "OBD": "methods.obd",
     "Place": "run",
+    "RandomChannels": "methods.channels",
     "Recipe": "recipe",
     "Rules": "comparing",
+    "SCP": "methods.scp",
     "Training": "training.loop",
     "TrainingSettings": "training.settings",
     "Vanilla": "methods.vanilla",
@@ -55,6 +62,7 @@ _HOME = {
     "carry_out": "run",
     "compare": "comparing",
     "draw_splits": "data.splits",
+    "export": "exporting",
     "load_weights": "models.load",
     "open_pixels": "data.pixels",
     "operating_point": "metrics.operating",
@@ -65,6 +73,7 @@ _HOME = {
 
 __all__ = [
     "OBD",
+    "SCP",
     "Audit",
     "Classifier",
     "Cohort",
@@ -72,8 +81,11 @@ __all__ = [
     "DataSettings",
     "Design",
     "FairPrune",
+    "FairPruneChannels",
+    "MagnitudeChannels",
     "Place",
     "Predictions",
+    "RandomChannels",
     "Recipe",
     "Rules",
     "Training",
@@ -85,6 +97,8 @@ __all__ = [
     "compare",
     "curvature",
     "draw_splits",
+    "entanglement",
+    "export",
     "load_weights",
     "open_pixels",
     "operating_point",
@@ -95,8 +109,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
-    if name == "curvature":
-        return import_module("equiprune.curvature")
+    if name in ("curvature", "entanglement"):
+        return import_module(f"equiprune.{name}")
     if name in _HOME:
         return getattr(import_module(f"equiprune.{_HOME[name]}"), name)
     raise AttributeError(f"module 'equiprune' has no attribute {name!r}")

@@ -45,7 +45,7 @@ app.command(data)
 
 @app.command
 def demo(out: Path = Path("demo"), *, work: WorkOptions = WorkOptions()) -> None:  # noqa: B008 - frozen
-    """Synthetic skin lesions, training, FairPrune, audit and report, in under three minutes.
+    """Synthetic skin lesions, training, FairPrune, SCP, audit and report, in under three minutes.
 
     Args:
         out: folder for the images and the run.

@@ -68,7 +68,7 @@ def test_the_smaller_model_is_trained_on_at_a_tenth_of_the_rate(
     schedule = RandomChannels(layer="last", step=0.25, iterations=1, tune=2)
     smaller = prune_channels(trained, cohort, Training(pixels, SETTINGS, folder=tmp_path), schedule, by_number)
     record = read_json_lines(tmp_path / "log.jsonl")[1]
-    assert [epoch["learning_rate"] for epoch in record["tuning"]] == pytest.approx([2e-4, 2e-5])
+    assert [epoch["learning_rate"] for epoch in record["tuning"]] == pytest.approx([2e-4, 2e-4])
     assert not torch.equal(smaller.network.fc2.weight, trained.network.fc2.weight)  # type: ignore[union-attr]
     assert trained.network.conv3.out_channels == 128  # type: ignore[union-attr]
 

@@ -13,6 +13,7 @@ SIZE = 64
 EPOCHS = 8
 # A large network on few images: nearly all of its saliency sits in few weights, so the steps are small.
 PRUNING = {"method": "fairprune", "beta": 0.05, "step": 0.0003, "ratio": 0.0015, "samples": 150}
+CHANNELS = {"method": "scp", "step": 0.05, "iterations": 2, "tune": 1, "samples": 300}
 
 
 def demo_recipe(out: Path, *, seed: int) -> Recipe:
@@ -32,6 +33,6 @@ def demo_recipe(out: Path, *, seed: int) -> Recipe:
         },
         "model": {"backbone": "resnet18"},
         "training": {"epochs": EPOCHS, "batch_size": 64, "learning_rate": 1e-3, "augment": "flips"},
-        "step": [{"method": "vanilla"}, PRUNING],
+        "step": [{"method": "vanilla"}, PRUNING, CHANNELS],
     }
     return Recipe.parse(raw, "the demo")

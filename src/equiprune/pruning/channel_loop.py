@@ -102,7 +102,8 @@ def prune_channels(
     log.keep(sum("iteration" in record for record in log.records))
     kept: dict[int, Classifier] = {0: classifier}
     model = _at(classifier, kept, training.folder, max(0, len(log.records) - 1))
-    while True:
+    stopped = _stopped(log, schedule) if log.records else None
+    while stopped is None:
         iteration = len(log.records)
         started = time.monotonic()
         tuning: list[dict[str, Any]] = []
@@ -128,8 +129,6 @@ def prune_channels(
         )
         say(_line(log.records[-1], schedule))
         stopped = _stopped(log, schedule)
-        if stopped:
-            break
     chosen = best(log, schedule, stopped)
     log.add({"kept_iteration": chosen, "stopped": stopped, **facts})
     say(f"stopped because {stopped}; iteration {chosen} is kept")

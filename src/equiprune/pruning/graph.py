@@ -142,8 +142,6 @@ class Graph:
 
     def _reason(self, module: nn.Module) -> str | None:
         """Why the channels of a convolution cannot leave; None where they can."""
-        if self.order.count(module) > 1:
-            return "the layer is used more than once"
         if module not in self._graph.module2node:
             return "nothing the network gives depends on them as far as autograd can see"
         try:
@@ -152,6 +150,8 @@ class Graph:
             return f"the dependencies cannot be followed ({type(error).__name__}: {error})"
         for item in items:
             target = item.dep.target
+            if self.order.count(target.module) > 1:
+                return f"layer {self.names[target.module]!r} is used more than once"
             if target.type == self._tp.ops.OPTYPE.OUTPUT:
                 return "they are what the network gives"
             if isinstance(target.module, nn.Parameter):
