@@ -42,6 +42,7 @@ def _predictions(path: Path, rows: int = 60) -> Path:
         ("run",),
         ("audit",),
         ("report",),
+        ("export",),
     ],
 )
 def test_every_command_has_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -328,3 +328,50 @@ def test_real_audits_make_a_page(make_page: Make, groups: int, multilabel: bool)
     assert said.cards[0].answer == lowest
     text = Elements(render(page)).text
     assert f"{audits[1]['overall']['f1']['value']:.3f}" in text
+
+
+def _with(step: StepPage, method: str, gap: float, **facts: object) -> StepPage:
+    audit = json.loads(json.dumps(step.audit))
+    audit["gaps"]["eopp1"]["value"] = gap
+    return dataclasses.replace(step, name=method, method=method, audit=audit, facts={**step.facts, **facts})
+
+
+@pytest.mark.parametrize(
+    ("method", "controls", "answer"),
+    [
+        (0.05, [0.07, 0.11], "shrank it more than every control did"),
+        (0.08, [0.07, 0.11], "gained nothing that random channels do not give as well"),
+        (0.2, [0.07], "did not shrink the gap"),
+    ],
+)
+def test_a_gain_that_random_channels_give_as_well_is_no_gain(
+    page: Page, method: float, controls: list[float], answer: str
+) -> None:
+    steps = (
+        _with(page.first, "vanilla", 0.1),
+        _with(page.last, "scp", method),
+        *(_with(page.last, "random_channels", gap) for gap in controls),
+    )
+    sentences = verdict(dataclasses.replace(page, steps=steps)).sentences
+    (found,) = [sentence for sentence in sentences if sentence.startswith("Control: scp")]
+    assert answer in found
+    assert not any("Control:" in sentence for sentence in verdict(page).sentences)
+
+
+def test_what_was_saved_is_said_for_channels_and_denied_for_zeros(page: Page) -> None:
+    cut = _with(page.last, "scp", 0.1, parameters=5_600_000, zeros=0, flops=2e9, latency_ms={"1": 5.0, "32": 80.0})
+    first = _with(page.first, "vanilla", 0.1, flops=4e9, latency_ms={"1": 10.0, "32": 160.0})
+    smaller = dataclasses.replace(page, steps=(first, cut))
+    assert any("50.0 % of the parameters are left, and 50.0 % of the arithmetic" in s for s in verdict(smaller).sentences)
+    html = render(smaller)
+    assert "80 ms (2.00 times less)" in html
+    assert "5,600,000 (2.00 times less)" in html
+    assert "4 GFLOP" in html
+    assert any("neither time nor space" in sentence for sentence in verdict(page).sentences)
+
+
+def test_channels_are_called_channels(page: Page) -> None:
+    log = [{**record, "channels": {"conv": 4}} for record in page.last.log]
+    figure = figures.iterations(dataclasses.replace(page.last, log=log), 1)
+    assert figure is not None
+    assert "of the channels removed" in figure.finding

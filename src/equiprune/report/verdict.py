@@ -24,6 +24,8 @@ EVIDENCE = "This report describes evidence; it does not show that a model is fai
 LEVEL = 0.05
 FEW = 30
 TOO_FEW = 10
+RANDOM = "random_channels"
+CHANNEL_METHODS = ("scp", "fairprune_channels")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def verdict(page: Page) -> Verdict:
     sentences.append(worst_sentence(page.last))
     if len(page.steps) > 1:
         sentences += changed(page.first, page.last)
+        sentences += against_chance(page)
         saved = smaller(page)
         sentences += [] if saved is None else [saved]
     return Verdict(audited(page), cards(page), tuple(sentences), warnings(page))
@@ -176,6 +179,35 @@ def moved(what: str, before: Mapping[str, Any], after: Mapping[str, Any], first:
     }[overlap(before, after)]
     went = f"{what} went from {number(old)} to {number(new)} ({signed(new - old)})"
     return f"From {first.name} to {last.name}, {went}; {doubt}."
+
+
+def against_chance(page: Page) -> list[str]:
+    """Whether channels cut at random changed the gap as much as a method did; nothing without both."""
+    drawn = [step for step in page.steps if step.method == RANDOM]
+    chosen = [step for step in page.steps if step.method in CHANNEL_METHODS]
+    before = known(page.first.audit["gaps"]["eopp1"].get("value"))
+    if not drawn or not chosen or before is None:
+        return []
+    moves = [known(step.audit["gaps"]["eopp1"].get("value")) for step in drawn]
+    control = [move - before for move in moves if move is not None]
+    sentences = []
+    for step in chosen:
+        now = known(step.audit["gaps"]["eopp1"].get("value"))
+        if now is None or not control:
+            continue
+        told = joined([signed(move) for move in control])
+        gain, best = now - before, min(control)
+        answer = (
+            "did not shrink the gap"
+            if gain >= 0
+            else "shrank it more than every control did; `equiprune compare` tests the difference"
+            if gain < best
+            else "gained nothing that random channels do not give as well"
+        )
+        sentences.append(
+            f"Control: {step.name} moved Eopp1 by {signed(gain)}, channels cut at random by {told}. The method {answer}."
+        )
+    return sentences
 
 
 def smaller(page: Page) -> str | None:
