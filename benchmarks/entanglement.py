@@ -78,7 +78,9 @@ def show_scores(device: str) -> None:
     off = float((channel_scores(features, group) - looped(features.double(), group)).abs().max())
     ours = seconds(lambda: channel_scores(features, group), device)
     loop = seconds(lambda: looped(features, group), device)
-    print(f"  {tuple(features.shape)}: {1e3 * ours:.1f} ms, the loop {1e3 * loop:.1f} ms, {loop / ours:.1f} times faster")
+    print(
+        f"  {tuple(features.shape)}: {1e3 * ours:.1f} ms, the loop {1e3 * loop:.1f} ms, {loop / ours:.1f} times faster"
+    )
     print(f"  largest difference from the loop in float64: {off:.1e}")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from equiprune.entanglement import channel_scores, every_group, model_scores
-from equiprune.errors import UsageError
+from equiprune.errors import ModelError, UsageError
 
 
 def twin(features: Tensor, groups: list[int], temperature: float | None = None, *, published: bool = False) -> Tensor:
@@ -245,3 +245,12 @@ def test_every_batch_holds_two_of_every_group_that_has_two(group: list[int], siz
     shown = sorted(row for part in parts for row in part if group[row] in many)
     assert shown == [row for row, one in enumerate(group) if one in many]
     assert parts == every_group(group, size, [seed])
+
+
+def test_features_that_are_not_numbers_are_refused_with_the_layer() -> None:
+    net = Net().eval()
+    with torch.no_grad():
+        net.left.bias.fill_(math.nan)  # type: ignore[union-attr]
+    image, group = torch.randn(4, 3, 6, 6), torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ModelError, match="the features of layer 'left' are not finite"):
+        model_scores(net, [(image, group, group)], ["first", "left"])

@@ -213,7 +213,9 @@ class Cost(BaseModel):
     zeros: int = Field(description="Weights held at zero: they save neither time nor space.")
     file_bytes: int
     flops: int = Field(description="Operations an image; a multiplication and an addition are two.")
-    latency_ms: dict[str, float] = Field(description="Milliseconds a batch, by its size: medians, on the run's machine.")
+    latency_ms: dict[str, float] = Field(
+        description="Milliseconds a batch, by its size: medians, on the run's machine."
+    )
 
 
 class Audit(BaseModel):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from equiprune.errors import Problem, UsageError, nearest
+from equiprune.errors import ModelError, Problem, UsageError, nearest
 from equiprune.models.taps import Tap, tapped
 
 CACHED = 2 << 20  # bytes of distances at a time on a CPU: more would leave the cache
@@ -173,6 +173,7 @@ def model_scores(
 
     Raises:
         UsageError: a layer does not exist, a batch has one group only, or there is no batch.
+        ModelError: a layer gives nan or infinity.
     """
     modules = dict(model.named_modules())
     problems = [
@@ -203,7 +204,11 @@ def model_scores(
     silent = [name for name in layers if name not in sums]
     if silent:
         raise UsageError([Problem(f"layer {name!r} takes no part in what the model gives") for name in silent])
-    return {name: sums[name] / count for name in layers}
+    found = {name: sums[name] / count for name in layers}
+    bad = [name for name, score in found.items() if not bool(score.isfinite().all())]
+    if bad:
+        raise ModelError([Problem(f"the features of layer {name!r} are not finite") for name in bad])
+    return found
 
 
 def every_group(group: Int[Tensor, " row"] | Sequence[int], size: int, seed: Sequence[int]) -> list[list[int]]:
@@ -235,4 +240,3 @@ def every_group(group: Int[Tensor, " row"] | Sequence[int], size: int, seed: Seq
             for number, part in enumerate(parts):
                 part += rows.roll(-2 * number)[:2].tolist()
     return parts
-

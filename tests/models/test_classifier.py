@@ -232,7 +232,11 @@ def test_a_missing_file(folder: Path, missing: str, message: str) -> None:
     ("change", "message"),
     [
         ({"schema": 2}, "column 'schema'"),
-        ({"cuts": [{"layer": "conv1"}]}, "column 'cuts'"),
+        ({"cuts": [{"layer": "conv1"}]}, "column 'cuts.0.channels'"),
+        ({"cuts": [{"layer": "network.conv1", "channels": [0]}]},
+         "tells of 1 channels cut from 'network.conv1', but the weights hold 32 of 32"),
+        ({"cuts": [{"layer": "network.fc1", "channels": [0]}]}, "'network.fc1', which is no convolution"),
+        ({"cuts": [{"layer": "nothing", "channels": [0]}]}, "'nothing', which is no convolution"),
         ({"design": {"backbone": "simple_cnn"}}, r"column 'design.classes'"),
         ({"masks": {}}, "do not hold the same masks: network.conv2.weight, network.fc2.weight"),
         ({"masks": {"network.conv2.weight": {"kept": 1, "total": 2}, "network.fc2.weight": {"kept": 1, "total": 384}}},

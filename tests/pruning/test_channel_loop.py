@@ -175,7 +175,7 @@ def test_structured_fairprune_sums_the_papers_score_over_a_channel(lesion_data: 
             assert float(found[name][channel]) == pytest.approx(expected)
 
 
-def test_channels_that_enter_one_sum_are_scored_together(lesion_data: Lesions) -> None:
+def test_channels_that_enter_one_sum_are_scored_together() -> None:
     net = Classifier.build(Design(backbone="resnet18", classes=("a", "b"), image_size=32))
     values = {name: value.detach().abs() for name, value in net.named_parameters()}
     last = channel_sets(net)[-1]
@@ -185,9 +185,7 @@ def test_channels_that_enter_one_sum_are_scored_together(lesion_data: Lesions) -
     assert float(found[7]) == pytest.approx(float(sum(parts)), rel=1e-5)
 
 
-def test_magnitude_takes_the_smallest_and_random_draws_by_seed(
-    lesion_data: Lesions, trained: Classifier, tmp_path: Path
-) -> None:
+def test_magnitude_takes_the_smallest_and_random_draws_by_seed(lesion_data: Lesions, trained: Classifier) -> None:
     cohort, pixels = lesion_data
     smaller = MagnitudeChannels(layer="conv3", step=0.5, iterations=1, tune=0)(trained, cohort, Training(pixels))
     norm = trained.network.conv3.weight.detach().abs().flatten(1).sum(1)  # type: ignore[operator,union-attr]

@@ -105,7 +105,12 @@ def test_in_a_residual_network_the_whole_stage_goes_together() -> None:
 def test_masks_of_earlier_weight_pruning_are_cut_along() -> None:
     model = build("resnet18")
     generator = torch.Generator().manual_seed(0)
-    names = ["network.layer4.1.conv2.weight", "network.layer4.1.conv1.weight", "network.fc.weight", "network.conv1.weight"]
+    names = [
+        "network.layer4.1.conv2.weight",
+        "network.layer4.1.conv1.weight",
+        "network.fc.weight",
+        "network.conv1.weight",
+    ]
     masks = {name: torch.rand(model.get_parameter(name).shape, generator=generator) > 0.3 for name in names}
     hold(model, masks)
     gone = [3, 100, 511]

@@ -362,7 +362,9 @@ def test_what_was_saved_is_said_for_channels_and_denied_for_zeros(page: Page) ->
     cut = _with(page.last, "scp", 0.1, parameters=5_600_000, zeros=0, flops=2e9, latency_ms={"1": 5.0, "32": 80.0})
     first = _with(page.first, "vanilla", 0.1, flops=4e9, latency_ms={"1": 10.0, "32": 160.0})
     smaller = dataclasses.replace(page, steps=(first, cut))
-    assert any("50.0 % of the parameters are left, and 50.0 % of the arithmetic" in s for s in verdict(smaller).sentences)
+    assert any(
+        "50.0 % of the parameters are left, and 50.0 % of the arithmetic" in s for s in verdict(smaller).sentences
+    )
     html = render(smaller)
     assert "80 ms (2.00 times less)" in html
     assert "5,600,000 (2.00 times less)" in html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +150,7 @@ class Classifier(nn.Module):
             problems = unlike(saved.cuts, model, saved.tensors, where)
             if problems:
                 raise ModelError(problems)
-            adopt(model, {name: tensor for name, tensor in saved.tensors.items() if _same_kind(model, name, tensor)})
+            adopt(model, _alike(model.state_dict(), saved.tensors))
             model.cuts = saved.cuts
         floats = {tensor.dtype for tensor in saved.tensors.values() if tensor.is_floating_point()}
         if len(floats) == 1:
@@ -163,10 +163,15 @@ class Classifier(nn.Module):
         return model
 
 
-def _same_kind(model: nn.Module, name: str, tensor: Tensor) -> bool:
-    """Whether a tensor differs from the model's own in nothing but its lengths."""
-    own = model.state_dict(keep_vars=True).get(name)
-    return own is not None and own.dim() == tensor.dim() and own.is_floating_point() == tensor.is_floating_point()
+def _alike(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that differ from the model's own in nothing but their lengths."""
+    return {
+        name: tensor
+        for name, tensor in given.items()
+        if name in own
+        and own[name].dim() == tensor.dim()
+        and own[name].is_floating_point() == tensor.is_floating_point()
+    }
 
 
 def _named_again(design: Design, given: str | None, folder: Path) -> Design:

@@ -111,6 +111,9 @@ def _torchvision_file(backbone: str, name: str) -> Path:
 
 def _from_folder(folder: Path, design: Design) -> _Given:
     saved = storage.read(folder)
+    if saved.cuts:
+        what = "holds a model of which channels were cut: its weights do not fit a whole network"
+        raise ModelError(Problem(what, file=str(folder), hint="Classifier.load gives the model as it is"))
     notices = []
     if (saved.design.mean, saved.design.std) != (design.mean, design.std):
         what = f"was trained with mean {saved.design.mean} and std {saved.design.std}; here they are "

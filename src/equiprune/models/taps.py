@@ -14,13 +14,69 @@ Take = Callable[[str, Tensor], None]
 
 # What may stand between a layer and its activation: each keeps channel k channel k.
 THROUGH = frozenset(
-    "batch_norm instance_norm group_norm layer_norm dropout dropout2d feature_dropout alpha_dropout "
-    "add __add__ __iadd__ __radd__ add_ mul __mul__ __imul__ __rmul__ mul_ contiguous clone to float".split()
+    [
+        "batch_norm",
+        "instance_norm",
+        "group_norm",
+        "layer_norm",
+        "dropout",
+        "dropout2d",
+        "feature_dropout",
+        "alpha_dropout",
+        "add",
+        "__add__",
+        "__iadd__",
+        "__radd__",
+        "add_",
+        "mul",
+        "__mul__",
+        "__imul__",
+        "__rmul__",
+        "mul_",
+        "contiguous",
+        "clone",
+        "to",
+        "float",
+    ]
 )
 ACTIVATIONS = frozenset(
-    "relu relu_ relu6 hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ leaky_relu leaky_relu_ elu elu_ selu selu_ "
-    "celu celu_ rrelu gelu silu mish hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ softplus softsign prelu "
-    "threshold logsigmoid hardshrink softshrink tanhshrink".split()
+    [
+        "relu",
+        "relu_",
+        "relu6",
+        "hardtanh",
+        "hardtanh_",
+        "clamp",
+        "clamp_",
+        "clamp_min",
+        "clamp_min_",
+        "leaky_relu",
+        "leaky_relu_",
+        "elu",
+        "elu_",
+        "selu",
+        "selu_",
+        "celu",
+        "celu_",
+        "rrelu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "sigmoid",
+        "sigmoid_",
+        "tanh",
+        "tanh_",
+        "softplus",
+        "softsign",
+        "prelu",
+        "threshold",
+        "logsigmoid",
+        "hardshrink",
+        "softshrink",
+        "tanhshrink",
+    ]
 )
 
 
@@ -88,8 +144,12 @@ class _Following(TorchFunctionMode):
         for tensor, names in entries:
             self._hand_over(names, tensor)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None  # noqa: ANN401, ARG002
+    def __torch_function__(  # noqa: D102 - torch's own interface, whose arguments can be anything
+        self,
+        func: Any,  # noqa: ANN401
+        types: Any,  # noqa: ANN401, ARG002
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         args = tuple(args)
         result = func(*args, **(kwargs or {}))

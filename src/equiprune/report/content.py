@@ -20,8 +20,8 @@ class StepPage:
             (`iteration`, 0 = before pruning), both measured on validation.
         saliency: ½ h θ² per weight of the first layer and its quantiles per layer, by group;
             None where the step scored no weights.
-        facts: parameters, prunable, zeros, file_bytes, seconds, flops, latency_ms (by batch size), privileged, unprivileged,
-            kept_iteration, stopped.
+        facts: parameters, prunable, zeros, file_bytes, seconds, flops, latency_ms (by batch size),
+            privileged, unprivileged, kept_iteration, stopped.
     """
 
     name: str

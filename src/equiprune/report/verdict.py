@@ -205,7 +205,8 @@ def against_chance(page: Page) -> list[str]:
             else "gained nothing that random channels do not give as well"
         )
         sentences.append(
-            f"Control: {step.name} moved Eopp1 by {signed(gain)}, channels cut at random by {told}. The method {answer}."
+            f"Control: {step.name} moved Eopp1 by {signed(gain)}, channels cut at random by {told}. "
+            f"The method {answer}."
         )
     return sentences
 
