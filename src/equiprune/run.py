@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from equiprune.audit import infer_privileged
 from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import fingerprints
@@ -28,10 +27,10 @@ from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.data.settings import DataSettings
 from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
-from equiprune.files import clear_parts, explained, write_json, write_text
+from equiprune.files import clear_parts, explained, write_json
+from equiprune.handover import hand_over, measure
 from equiprune.methods import OBJECTIVES
 from equiprune.models.classifier import Classifier
-from equiprune.models.costs import costs
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
 from equiprune.models.load import load_weights
@@ -39,8 +38,6 @@ from equiprune.predicting import predict
 from equiprune.progress import bar, say
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
-from equiprune.report.from_run import audit_steps, page_of
-from equiprune.report.page import render
 from equiprune.rundir import RunFolder, StepFolder
 from equiprune.training import checkpoint
 from equiprune.training.loop import Training
@@ -155,8 +152,9 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
             classifier = _carry_out_step(step, folder, classifier, cohort, training)
         done.append(folder)
     del classifier
-    _measure(run, done, recipe, device)
-    _hand_over(run, done, recipe, place.replicates)
+    measure(run, done, factory=_factory(recipe), device=device)
+    named = (getattr(step.method, "privileged", None) for step in recipe.step)
+    hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
 
 
 def _carry_out_step(
@@ -188,41 +186,6 @@ def _finish(
     write_json(folder.record, {**record, "facts": facts})
     checkpoint.clear(folder.path)
     channel_loop.clear(folder.path)
-
-
-def _hand_over(run: RunFolder, steps: list[StepFolder], recipe: Recipe, replicates: int) -> None:
-    """Audits every step on test, writes the report, and last of all `audit.json`."""
-    privileged = next((named for step in recipe.step if (named := getattr(step.method, "privileged", None))), None)
-    if privileged is None:
-        privileged = infer_privileged(run.predictions(steps[0], "validation"))
-    say("auditing on the test split")
-    audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
-    write_text(run.report, render(page_of(run, steps, audits)))
-    last = audits[-1]
-    if run.read_costs():
-        last = last.model_copy(update={"cost": _cost(run, steps)})
-    last.write(run.audit)
-
-
-def _measure(run: RunFolder, steps: Sequence[StepFolder], recipe: Recipe, device: torch.device) -> None:
-    """Writes what each step's model takes to run."""
-    if run.costs.is_file():
-        return
-    say("measuring what each model takes to run")
-    models = [Classifier.load(step.path, factory=_factory(recipe)).to(device) for step in steps]
-    found = costs(models)
-    write_json(run.costs, {step.name: asdict(cost) for step, cost in zip(steps, found, strict=True)})
-
-
-def _cost(run: RunFolder, steps: Sequence[StepFolder]) -> dict[str, Cost]:
-    """The first and the last step's sizes and times, as `audit.json` has them."""
-    measured = run.read_costs()
-    ends = {"before": steps[0], "after": steps[-1]}
-    keys = ("parameters", "zeros", "file_bytes")
-    return {
-        end: Cost(**{key: step.read()["facts"][key] for key in keys}, **measured[step.name])
-        for end, step in ends.items()
-    }
 
 
 def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, str]:

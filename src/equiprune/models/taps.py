@@ -144,10 +144,10 @@ class _Following(TorchFunctionMode):
         for tensor, names in entries:
             self._hand_over(names, tensor)
 
-    def __torch_function__(  # noqa: D102 - torch's own interface, whose arguments can be anything
+    def __torch_function__(
         self,
         func: Any,  # noqa: ANN401
-        types: Any,  # noqa: ANN401, ARG002
+        types: Any,  # noqa: ANN401
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
