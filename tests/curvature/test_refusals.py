@@ -281,7 +281,10 @@ def test_indices_may_be_integers_of_any_width(label: torch.dtype, group: torch.d
         (lambda: curvature.Stochastic(columns="2"), "not '2'"),  # type: ignore[arg-type]
         (lambda: curvature.Stochastic(seed=1.5), "not 1.5"),  # type: ignore[arg-type]
         (lambda: curvature.combined(measured(net())), "expected a list"),  # type: ignore[arg-type]
-        (lambda: curvature.combined([measured(net()), measured(Net(lambda self, x: self.head(x)))]), "different models"),  # type: ignore[list-item]
+        (
+            lambda: curvature.combined([measured(net()), measured(Net(lambda self, x: self.head(x)))]),
+            "different models",
+        ),  # type: ignore[list-item]
     ],
 )
 def test_what_a_caller_gives_is_checked(call: Callable[[], object], match: str) -> None:

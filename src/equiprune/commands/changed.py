@@ -24,7 +24,9 @@ def changed(run: RunFolder) -> list[str]:
     if not shrank:
         verdict = "On test the model did not become fairer."
     elif gained:
-        verdict = "The gap shrank on test; whether that may be chance is in the report, and `equiprune compare` tests it."
+        verdict = (
+            "The gap shrank on test; whether that may be chance is in the report, and `equiprune compare` tests it."
+        )
     else:
         verdict = "The gap shrank on test because no group gained and one lost more: levelling down."
     return [line, verdict]

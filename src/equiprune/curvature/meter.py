@@ -115,7 +115,9 @@ class Meter:
             kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             two, three = (self._copies(samples, count) for count in (2, 3))
             self._refuse_changed(kept)
-            self._checked(three.logits, samples.image[:1].expand(3, *samples.image.shape[1:]), samples.batch[:1].expand(3))
+            self._checked(
+                three.logits, samples.image[:1].expand(3, *samples.image.shape[1:]), samples.batch[:1].expand(3)
+            )
             _refuse_random(torch.cat([two.logits, three.logits]).detach(), bfloat16=self.bfloat16)
             self.by_row = passes.row_layers(two, three)
             self.row_bytes = sum(call.size for call in two.calls if call.name in self.by_row) // 2

@@ -77,9 +77,7 @@ def row_layers(two: Pass, three: Pass) -> frozenset[str]:
     return frozenset(name for name, length in lengths[0].items() if (length, lengths[1].get(name)) == (2, 3))
 
 
-def forward(
-    model: nn.Module, image: Tensor, *, by_row: frozenset[str] | None = None, bfloat16: bool = False
-) -> Pass:
+def forward(model: nn.Module, image: Tensor, *, by_row: frozenset[str] | None = None, bfloat16: bool = False) -> Pass:
     """The model's output with its graph, and how each of its parameters can be measured.
 
     The model is left as it was: frozen parameters are thawed for the pass only, hooks are taken off even on error.
@@ -146,9 +144,7 @@ def _record(
     calls[name] = Call(name, layer, read, read._version, get_gradient_edge(output), output.numel() * output.itemsize)
 
 
-def _sorted_out(
-    model: nn.Module, found: Pass, nodes: Mapping[str, Node], by_row: frozenset[str] | None
-) -> Pass:
+def _sorted_out(model: nn.Module, found: Pass, nodes: Mapping[str, Node], by_row: frozenset[str] | None) -> Pass:
     """Leaves the calls that account for all their layer's parameters do, and hands the other parameters over.
 
     Each layer's share is found from what its module read and gave. So a parameter that something else reads too,
