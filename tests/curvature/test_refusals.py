@@ -29,7 +29,7 @@ def net(*last: nn.Module) -> nn.Sequential:
     ).eval()
 
 
-def measured(model: nn.Module, *batches: Data, **choices: Any) -> dict[str, dict[str, Tensor]]:  # noqa: ANN401
+def measured(model: nn.Module, *batches: Data, **choices: Any) -> curvature.Diagonals:  # noqa: ANN401
     return curvature.diagonal(model, batches or [data()], choices.pop("groups", ("light", "dark")), **choices)
 
 
@@ -284,7 +284,7 @@ def test_indices_may_be_integers_of_any_width(label: torch.dtype, group: torch.d
         (
             lambda: curvature.combined([measured(net()), measured(Net(lambda self, x: self.head(x)))]),
             "different models",
-        ),  # type: ignore[list-item]
+        ),
     ],
 )
 def test_what_a_caller_gives_is_checked(call: Callable[[], object], match: str) -> None:

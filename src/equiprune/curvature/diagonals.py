@@ -356,7 +356,7 @@ def _unfit(name: str, layer: nn.Module) -> Iterator[str]:
 def _draws(layer: nn.Module) -> bool:
     """Whether a layer in training mode is known to be random; others are found out by their outputs."""
     if isinstance(layer, nn.MultiheadAttention):
-        return layer.dropout > 0
+        return bool(layer.dropout > 0)
     return isinstance(layer, (*layers.DROPOUTS, nn.RReLU)) or type(layer).__name__ in ("StochasticDepth", "DropPath")
 
 

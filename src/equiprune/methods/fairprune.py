@@ -28,7 +28,7 @@ class FairPrune(BaseModel):
     Deviations from the paper: the curvature is the mean over `samples` training images a group, drawn
     anew each iteration, instead of over mini-batches of a fixed size; its expectation is the same. By
     default it is estimated from about one column a sample (see the curvature's docs): seeded, right on
-    average, and the same choice of weights as the exact one to a few in a thousand.
+    average, and the same choice of weights as the exact one to about two in a hundred.
 
     Example:
         >>> FairPrune(beta=0.2, ratio=0.5, step=0.1).samples
