@@ -54,15 +54,26 @@ def test_the_run_records_what_was_cut_and_what_that_saves(runs: Path) -> None:
 
 
 def test_a_cut_run_is_pruned_further_and_reported_beside_its_control(lesions: Path, runs: Path, tmp_path: Path) -> None:
-    again = ("--model", runs / "scp", "--method", "fairprune", "--set", "ratio=0.1", "--set", "step=0.1",
-             "--set", "samples=20", "--set", "keep=last", "--set", "budget=1")  # fmt: skip
+    settings = (
+        "--set",
+        "ratio=0.1",
+        "--set",
+        "step=0.1",
+        "--set",
+        "samples=20",
+        "--set",
+        "keep=last",
+        "--set",
+        "budget=1",
+    )
+    again = ("--model", runs / "scp", "--method", "fairprune", *settings)
     assert _run("prune", lesions, *again, "--out", tmp_path / "more") == 0
     model = Classifier.load(tmp_path / "more" / "steps" / "01-fairprune")
     assert model.cuts
     assert model.facts().zeros > 0
     at = CUT.index("samples=40")
-    random = (*CUT[: at - 1], *CUT[at + 1 :])
-    control = ("--model", runs / "vanilla", "--method", "random_channels", *random)
+    random = CUT[: at - 1] + CUT[at + 1 :]
+    control: tuple[str | Path, ...] = ("--model", runs / "vanilla", "--method", "random_channels", *random)
     assert _run("prune", lesions, *control, "--out", tmp_path / "random") == 0
     assert _run("report", runs / "vanilla", runs / "scp", tmp_path / "random", "--out", tmp_path / "all.html") == 0
     assert "Control: scp/01-scp moved Eopp1" in (tmp_path / "all.html").read_text()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_features_of_vectors_and_in_half_precision() -> None:
         ([0.0, 1.0] * 12, {}, "expected one index"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(groups: list[int], arguments: dict[str, float], match: str) -> None:
+def test_what_cannot_be_scored_is_refused(groups: list[int], arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         channel_scores(made()[0], groups, **arguments)
 
@@ -195,7 +196,7 @@ class Net(nn.Module):
         inner = torch.relu_(self.norm(self.first(image)))
         out = self.left(inner)
         out += self.right(inner)
-        return self.last(nn.functional.gelu(out)).mean((2, 3))
+        return self.last(nn.functional.gelu(out)).mean((2, 3))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("tap", ["activation", "conv"])

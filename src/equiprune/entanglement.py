@@ -106,7 +106,7 @@ def _check(features: Tensor, group: Tensor, temperature: float | None, factor: f
 
 def _by_distance(
     maps: Float[Tensor, "channel image place"], temperature: float | None, factor: float
-) -> tuple[Tensor, None]:
+) -> tuple[Tensor, float | None]:
     """−d_ij / T, less what is the same in each row."""
     square = maps.square().sum(2)
     if temperature is None:
@@ -119,7 +119,7 @@ def _by_distance(
     return torch.baddbmm((square / -scale[:, None])[:, None, :], turned, turned.mT), None
 
 
-def _by_cosine(maps: Float[Tensor, "channel image place"], temperature: float) -> tuple[Tensor, float]:
+def _by_cosine(maps: Float[Tensor, "channel image place"], temperature: float) -> tuple[Tensor, float | None]:
     """−d_ij / T with d = 1 − cos, less −1 / T; and its diagonal, which counts in the numerator."""
     unit = nn.functional.normalize(maps, dim=2)
     return (unit @ unit.mT) / temperature, 1 / temperature

@@ -93,6 +93,9 @@ def _torch(classifier: Classifier, out: Path) -> list[Path]:
 class _Whole(nn.Module):
     """Normalisation and network, without the checks of what came in."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = classifier.network

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,10 @@ Lesions = tuple[Cohort, Pixels]
 SETTINGS = TrainingSettings(epochs=4, batch_size=32, learning_rate=2e-3, augment="none")
 
 
+def inner(model: Classifier) -> Any:  # noqa: ANN401 - any network
+    return model.network
+
+
 @pytest.fixture(scope="module")
 def trained(lesion_data: Lesions) -> Classifier:
     cohort, pixels = lesion_data
@@ -51,8 +56,8 @@ def test_a_share_of_the_first_number_of_channels_leaves_each_time(
     assert [record["channels"]["conv1"] for record in records] == [32, 29, 26, 23]
     assert [record["cut"].get("conv1") for record in records] == [None, [0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert ending["kept_iteration"] == 3
-    assert smaller.network.conv1.out_channels == 23  # type: ignore[union-attr]
-    assert torch.equal(smaller.network.conv1.weight, trained.network.conv1.weight[9:])  # type: ignore[union-attr,index]
+    assert inner(smaller).conv1.out_channels == 23
+    assert torch.equal(inner(smaller).conv1.weight, inner(trained).conv1.weight[9:])
     assert records[3]["parameters"] == smaller.facts().parameters
     assert len(records[3]["scores"]["conv3"]) == 128 - 3 * 13
     figures = point(predict(smaller, cohort.subset("validation"), pixels))
@@ -69,8 +74,8 @@ def test_the_smaller_model_is_trained_on_at_a_tenth_of_the_rate(
     smaller = prune_channels(trained, cohort, Training(pixels, SETTINGS, folder=tmp_path), schedule, by_number)
     record = read_json_lines(tmp_path / "log.jsonl")[1]
     assert [epoch["learning_rate"] for epoch in record["tuning"]] == pytest.approx([2e-4, 2e-4])
-    assert not torch.equal(smaller.network.fc2.weight, trained.network.fc2.weight)  # type: ignore[union-attr]
-    assert trained.network.conv3.out_channels == 128  # type: ignore[union-attr]
+    assert not torch.equal(inner(smaller).fc2.weight, inner(trained).fc2.weight)
+    assert inner(trained).conv3.out_channels == 128
 
 
 def test_interrupted_in_the_second_iteration_it_ends_in_the_same_bits(
@@ -95,7 +100,7 @@ def test_interrupted_in_the_second_iteration_it_ends_in_the_same_bits(
     assert again.cuts == whole.cuts
     # Killed after its last record, before the step was told complete: the same again.
     once_more = prune_channels(trained, cohort, training, schedule, by_number)
-    assert torch.equal(once_more.network.fc2.weight, whole.network.fc2.weight)  # type: ignore[union-attr]
+    assert torch.equal(inner(once_more).fc2.weight, inner(whole).fc2.weight)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_when_it_stops(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     cohort, pixels = lesion_data
-    schedule = RandomChannels(layer="all", step=0.45, iterations=2, tune=0, **settings)  # type: ignore[arg-type]
+    schedule = RandomChannels(layer="all", step=0.45, iterations=2, tune=0, **settings)
     prune_channels(trained, cohort, Training(pixels, folder=tmp_path), schedule, by_number)
     *records, ending = read_json_lines(tmp_path / "log.jsonl")
     assert (ending["stopped"], len(records) - 1) == (stopped, iterations)
@@ -144,7 +149,7 @@ def test_scp_scores_the_training_images_of_every_group(
     torch.testing.assert_close(torch.tensor(first["scores"]["conv2"]), expected, rtol=1e-4, atol=1e-5)
     lowest = torch.argsort(expected)[:6].tolist()
     assert sorted(lowest) == second["cut"]["conv2"]
-    assert smaller.network.conv2.out_channels == 58  # type: ignore[union-attr]
+    assert inner(smaller).conv2.out_channels == 58
 
 
 def test_the_published_score_and_other_taps_give_other_channels(
@@ -188,12 +193,12 @@ def test_channels_that_enter_one_sum_are_scored_together() -> None:
 def test_magnitude_takes_the_smallest_and_random_draws_by_seed(lesion_data: Lesions, trained: Classifier) -> None:
     cohort, pixels = lesion_data
     smaller = MagnitudeChannels(layer="conv3", step=0.5, iterations=1, tune=0)(trained, cohort, Training(pixels))
-    norm = trained.network.conv3.weight.detach().abs().flatten(1).sum(1)  # type: ignore[operator,union-attr]
+    norm = inner(trained).conv3.weight.detach().abs().flatten(1).sum(1)
     kept = torch.argsort(norm, stable=True)[64:].sort().values
-    assert torch.equal(smaller.network.conv3.weight, trained.network.conv3.weight[kept])  # type: ignore[union-attr,index]
+    assert torch.equal(inner(smaller).conv3.weight, inner(trained).conv3.weight[kept])
     drawn = []
     for settings, seed in (({}, 0), ({}, 0), ({}, 1), ({"draw": 1}, 0)):
-        method = RandomChannels(layer="conv3", step=0.5, iterations=1, tune=0, **settings)  # type: ignore[arg-type]
+        method = RandomChannels(layer="conv3", step=0.5, iterations=1, tune=0, **settings)
         drawn.append(method(trained, cohort, Training(pixels, seed=seed)).cuts[0].channels)
     assert drawn[0] == drawn[1]
     assert drawn[0] not in drawn[2:]

@@ -158,6 +158,6 @@ def by_channel(model: Classifier, sets: Sequence[Channels], values: dict[str, Te
 def _by_output(layer: nn.Module, values: Tensor) -> Tensor:
     assert isinstance(layer, _ConvNd)
     if layer.transposed:  # (in, out / groups, ...): the groups follow one another along the input
-        apart = values.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+        apart: Tensor = values.unflatten(0, (layer.groups, -1)).transpose(1, 2)
         return apart.flatten(2).double().sum(2).flatten()
     return values.flatten(1).double().sum(1)

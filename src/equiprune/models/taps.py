@@ -129,7 +129,7 @@ class _Following(TorchFunctionMode):
     """Sees every call of a torch function, and follows some tensors through them."""
 
     def __init__(self, take: Take) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.take = take
         self.followed: dict[int, tuple[Tensor, list[str]]] = {}  # the tensors are held, so that no id comes twice
 

@@ -65,7 +65,7 @@ class Graph:
     """
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self.names = {module: name for name, module in network.named_modules()}
+        self.names: dict[Any, str] = {module: name for name, module in network.named_modules()}
         self.order: list[nn.Module] = []  # convolutions as they are used; one that is used twice stands here twice
         hooks = [
             module.register_forward_hook(lambda used, _args, _out: self.order.append(used))
@@ -130,7 +130,8 @@ class Graph:
         ]
 
     def _module(self, layer: str) -> nn.Module:
-        return next(module for module, name in self.names.items() if name == layer)
+        module: nn.Module = next(module for module, name in self.names.items() if name == layer)
+        return module
 
     def _items(self, module: nn.Module, channels: Sequence[int]) -> list[Any]:
         out = self._graph.get_pruner_of_module(module).prune_out_channels
@@ -159,7 +160,7 @@ class Graph:
             if target.module in self.names and not isinstance(target.module, CUT):
                 kind = type(target.module).__name__
                 return f"{self.names[target.module]!r} ({kind}) reads them all together"
-        return None if len(module.weight) > 1 else "there is only one"
+        return None if isinstance(module, _ConvNd) and module.out_channels > 1 else "there is only one"
 
     def _together(self, module: nn.Module) -> Channels:
         layers: list[str] = []
