@@ -58,8 +58,8 @@ def channel_scores(
     Example:
         >>> told_apart = torch.tensor([0.0, 0.1, 5.0, 5.1]).view(4, 1)
         >>> mixed = torch.tensor([0.0, 5.0, 0.1, 5.1]).view(4, 1)
-        >>> channel_scores(torch.cat([told_apart, mixed], 1), [0, 0, 1, 1]).round(decimals=2).tolist()
-        [0.37, 1.87]
+        >>> channel_scores(torch.cat([told_apart, mixed], 1), [0, 0, 1, 1])
+        tensor([0.3695, 1.8683])
     """
     group = torch.as_tensor(groups)
     _check(features, group, temperature, factor)

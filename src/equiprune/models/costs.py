@@ -37,7 +37,7 @@ def flops(classifier: Classifier) -> int:
         >>> from equiprune.models.design import Design
         >>> net = Classifier.build(Design(backbone="simple_cnn", classes=("no", "yes"), channels=1, image_size=8))
         >>> flops(net)
-        2066944
+        1741312
     """
     counter = FlopCounterMode(display=False)
     with evaluating(classifier), counter:
