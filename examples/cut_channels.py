@@ -1,7 +1,7 @@
 """Channels that tell two groups apart are found and cut, by hand: what the method `scp` does in its loop.
 
 The classifier is a small network on drawn images; the dark group's are smoother. Its last convolution is scored by
-soft-nearest-neighbour loss, the lowest tenth of its channels is cut for good, and the smaller model is saved and loaded.
+soft-nearest-neighbour loss, the lowest tenth of its channels is cut for good; the smaller model is saved and loaded.
 """
 
 from __future__ import annotations

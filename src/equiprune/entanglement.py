@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from equiprune.errors import ModelError, Problem, UsageError, nearest
 from equiprune.models.taps import Tap, tapped
 
-CACHED = 2 << 20  # bytes of distances at a time on a CPU: more would leave the cache
+CACHED = 8 << 20  # bytes of distances at a time on a CPU: more would leave the cache
 
 
 def channel_scores(
