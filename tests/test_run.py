@@ -176,4 +176,6 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(lesions: Path, tmp_path
         for file in ("model.safetensors", "predictions-test.parquet"):
             assert sha256(whole / "steps" / step / file) == sha256(broken / "steps" / step / file), (step, file)
     audits = [json.loads((folder / "audit.json").read_text()) for folder in (whole, broken)]
+    costs = [audit.pop("cost") for audit in audits]
+    assert [cost["after"]["flops"] for cost in costs] == [costs[0]["before"]["flops"]] * 2  # times differ, of course
     assert audits[0] == audits[1]
