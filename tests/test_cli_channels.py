@@ -15,7 +15,7 @@ from equiprune.models.classifier import Classifier
 
 COLUMNS = ("--label", "label", "--attribute", "skin_tone", "--unit", "patient_id", "--image-size", "32")
 CUT = ("--set", "layer=all", "--set", "step=0.25", "--set", "iterations=2", "--set", "tune=1", "--set", "keep=last",
-       "--set", "budget=1", "--set", "gain=-1", "--set", "samples=40", "--set", "batch_size=32")  # fmt: skip
+       "--set", "budget=1", "--set", "gain=-1", "--set", "samples=40")  # fmt: skip
 
 
 def _run(*arguments: str | Path) -> int:
@@ -51,6 +51,41 @@ def test_the_run_records_what_was_cut_and_what_that_saves(runs: Path) -> None:
     page = (runs / "scp" / "report.html").read_text()
     assert "Channels were cut for good" in page
     assert "What each model costs" in page
+
+
+def test_training_on_is_as_the_run_was_trained_and_the_audit_of_a_run_tells_its_cost(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, pruned = (
+        json.loads((runs / name / "run.json").read_text())["recipe"]["step"][0]["training"]
+        for name in ("vanilla", "scp")
+    )
+    assert pruned == trained
+    assert (pruned["batch_size"], pruned["augment"], pruned["learning_rate"]) == (32, "none", 2e-3)
+    capsys.readouterr()
+    assert _run("audit", runs / "scp", "--replicates", "20", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cost"] == json.loads((runs / "scp" / "audit.json").read_text())["cost"]
+    assert told["cost"]["after"]["parameters"] < told["cost"]["before"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit", "X"),
+        ("compare", "X", "Y"),
+        ("report", "X"),
+        ("export", "X", "--out", "m.onnx"),
+        ("prune", "m.csv", "--model", "X", "--out", "new"),
+    ],
+)
+def test_a_run_that_does_not_exist_is_told_as_such(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(*command) == 3
+    assert "X: there is no such" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cut_run_is_pruned_further_and_reported_beside_its_control(lesions: Path, runs: Path, tmp_path: Path) -> None:
@@ -108,8 +143,8 @@ def test_every_format_is_exported(runs: Path, tmp_path: Path, capsys: pytest.Cap
         (("RUN", "--out", "m.bin"), 2, "a file of onnx ends in .onnx"),
         (("RUN", "--format", "onx", "--out", "m.onnx"), 2, "--format"),
         (("RUN", "--step", "01-spc", "--out", "m.onnx"), 2, "no step '01-spc'. Did you mean '01-scp'"),
-        (("NOWHERE", "--out", "m.onnx"), 4, "no such file"),
-        (("NOWHERE", "--step", "x", "--out", "m.onnx"), 2, "--step is for runs"),
+        (("NOWHERE", "--out", "m.onnx"), 3, "no such run or folder of a model"),
+        (("STEP", "--step", "x", "--out", "m.onnx"), 2, "--step is for runs"),
     ],
 )
 def test_export_tells_what_is_wrong(
@@ -117,7 +152,8 @@ def test_export_tells_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    named = [str(runs / "scp") if part == "RUN" else part for part in arguments]
+    places = {"RUN": str(runs / "scp"), "STEP": str(runs / "scp" / "steps" / "01-scp")}
+    named = [places.get(part, part) for part in arguments]
     assert _run("export", *named) == code
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -126,7 +162,7 @@ def test_export_tells_what_is_wrong(
 @pytest.mark.parametrize(
     ("settings", "code", "told"),
     [
-        (("layer=conv33",), 4, "no layer 'conv33'. Did you mean 'conv3'"),
+        (("layer=conv33",), 2, "no layer 'conv33'. Did you mean 'conv3'"),
         (("step=0.5", "iterations=2"), 2, "would leave layer 'conv3' of 128 channels without any"),
         (("temperature=0",), 2, "temperature"),
         (("score=publshed",), 2, "score"),
@@ -141,3 +177,16 @@ def test_scp_tells_what_is_wrong(
     out = ("--out", tmp_path / "run")
     assert _run("prune", lesions, "--model", runs / "vanilla", "--method", "scp", *given, *out) == code
     assert told in capsys.readouterr().err
+    # Nothing of a run stands there, so the corrected command may take the same folder.
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("method", ["fairprune", "fairprune_channels"])
+def test_a_privileged_group_that_does_not_exist_is_told_before_the_run_begins(
+    lesions: Path, runs: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    setting = ("--set", "privileged=drak")
+    assert _run("prune", lesions, "--model", runs / "vanilla", "--method", method, *setting, "--out", out) == 2
+    assert "no group 'drak'. Did you mean 'dark'" in capsys.readouterr().err
+    assert not (out / "run.json").exists()

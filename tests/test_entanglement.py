@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -255,3 +256,16 @@ def test_features_that_are_not_numbers_are_refused_with_the_layer() -> None:
     image, group = torch.randn(4, 3, 6, 6), torch.tensor([0, 0, 1, 1])
     with pytest.raises(ModelError, match="the features of layer 'left' are not finite"):
         model_scores(net, [(image, group, group)], ["first", "left"])
+
+
+@pytest.mark.parametrize(
+    ("features", "groups", "told"),
+    [
+        (np.zeros((4, 2)), [0, 0, 1, 1], "features are a ndarray"),
+        (torch.zeros(4, 2), ["f", "f", "m", "m"], "groups must be whole numbers"),
+        (torch.zeros(4, 2), [0, 0, 1, -2], "group -2 is no index"),
+    ],
+)
+def test_what_is_no_tensor_or_no_index_is_refused(features: Any, groups: Any, told: str) -> None:  # noqa: ANN401
+    with pytest.raises(UsageError, match=told):
+        channel_scores(features, groups)

@@ -108,15 +108,17 @@ def prune(
         out: folder of the new run.
         method: how to prune.
         backbone: the architecture, where the model is a file of weights.
-        settings: for example --set beta=0.33.
+        settings: for example --set beta=0.33; training settings of the run it starts from hold where none are given.
         columns: see there; those of the run it starts from hold where none are given.
         work: see there.
     """
+    from equiprune.files import refuse_missing
     from equiprune.methods import PRUNERS
     from equiprune.rundir import RunFolder
 
     _one_of(method, PRUNERS, "--method")
     raw: dict[str, Any] = {"data": {}, "model": {}}
+    refuse_missing([model], "run or file of weights")
     if (model / "run.json").is_file():
         raw = RunFolder(model).read()["recipe"]
     kept = {key: value for key, value in raw["data"].items() if key != "manifest"}
@@ -131,6 +133,8 @@ def prune(
             "trained": True,
         },
         "seed": raw.get("seed", 0),
+        # What is trained on after a cut is trained on as the run was.
+        "training": raw["step"][-1]["training"] if "step" in raw else {},
     }
     _run(_recipe(raw, method, settings, work), out, work)
 
@@ -165,13 +169,14 @@ def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> Non
         runs: directories of runs.
         out: the page.
     """
-    from equiprune.files import write_text
+    from equiprune.files import refuse_missing, write_text
     from equiprune.report.from_run import page_of_runs
     from equiprune.report.page import render
     from equiprune.rundir import RunFolder
 
     if out.suffix not in (".html", ".htm"):
         raise UsageError(Problem("the report is an HTML page", file=str(out), hint="Give a name that ends in .html"))
+    refuse_missing(runs, "run")
     write_text(out, render(page_of_runs([RunFolder(path) for path in runs])))
     say(f"report: {out}")
 

@@ -7,7 +7,7 @@ of the image's own group, and prunes those.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,11 +45,11 @@ def channel_scores(
             follow the scale of the features.
         factor: multiplies that default.
         published: the score as the published code has it: d is the cosine distance, T = 1 unless given, and image i
-            counts as its own neighbour in the numerator.
+            counts as its own neighbour in the numerator (so an image that is alone in its group is counted too).
         max_bytes: of working memory; channels are taken in blocks.
 
     Returns:
-        One number a channel, in the features' precision, at least float32.
+        One number a channel, in the features' precision, at least float32; nan where its features are not finite.
 
     Raises:
         UsageError: fewer than two groups, or no image with another of its group, are in the batch; a temperature or
@@ -61,8 +61,7 @@ def channel_scores(
         >>> channel_scores(torch.cat([told_apart, mixed], 1), [0, 0, 1, 1])
         tensor([0.3695, 1.8683])
     """
-    group = torch.as_tensor(groups)
-    _check(features, group, temperature, factor)
+    group = _check(features, groups, temperature, factor)
     order = torch.argsort(group, stable=True)
     order = order[group[order] >= 0]
     sizes = group[order].unique(return_counts=True)[1].tolist()
@@ -89,19 +88,34 @@ def channel_scores(
     return out.to(torch.promote_types(features.dtype, torch.float32))
 
 
-def _check(features: Tensor, group: Tensor, temperature: float | None, factor: float) -> None:
-    problems = []
-    if features.dim() < 2 or not features.is_floating_point():
-        what = f"features are {features.dtype} of shape {tuple(features.shape)}, expected floats (batch, channel, ...)"
-        problems.append(Problem(what))
-    elif group.shape != features.shape[:1] or group.is_floating_point():
-        what = f"groups are {group.dtype} of shape {tuple(group.shape)}, expected one index for each of {len(features)}"
-        problems.append(Problem(f"{what} images"))
+def _check(
+    features: Tensor, groups: Tensor | Sequence[int], temperature: float | None, factor: float
+) -> Int[Tensor, " batch"]:
+    """The groups as a tensor, where everything fits."""
+    try:
+        group = torch.as_tensor(groups)
+        problems = list(_unfit(features, group))
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError("groups must be whole numbers, one for each image: the index of its group") from None
     for name, value in (("temperature", temperature), ("factor", factor)):
         if value is not None and not (math.isfinite(value) and value > 0):
             problems.append(Problem(f"{name} must be above 0, not {value:g}"))
     if problems:
         raise UsageError(problems)
+    return group
+
+
+def _unfit(features: object, group: Tensor) -> Iterator[Problem]:
+    if not isinstance(features, Tensor):
+        yield Problem(f"features are a {type(features).__name__}, expected a tensor (batch, channel, ...)")
+    elif features.dim() < 2 or not features.is_floating_point():
+        what = f"features are {features.dtype} of shape {tuple(features.shape)}, expected floats (batch, channel, ...)"
+        yield Problem(what)
+    elif group.shape != features.shape[:1] or group.is_floating_point() or group.is_complex():
+        what = f"groups are {group.dtype} of shape {tuple(group.shape)}, expected one index for each of {len(features)}"
+        yield Problem(f"{what} images")
+    elif len(group) and int(group.min()) < -1:
+        yield Problem(f"group {int(group.min())} is no index: 0 and up, or -1 where it is not known")
 
 
 def _by_distance(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,3 +120,14 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_missing(paths: Iterable[Path], what: str) -> None:
+    """Refuses paths where nothing is.
+
+    Raises:
+        DataError: names all of them.
+    """
+    missing = [Problem(f"there is no such {what}", file=str(path)) for path in paths if not path.exists()]
+    if missing:
+        raise DataError(missing)

@@ -29,7 +29,7 @@ from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, write_json
 from equiprune.handover import hand_over, measure
-from equiprune.methods import OBJECTIVES
+from equiprune.methods import OBJECTIVES, Checked
 from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
@@ -120,6 +120,9 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     _tell(cohort.notices)
     classifier, given = _start(recipe, cohort)
     classifier.to(device)
+    for step in recipe.step:
+        if isinstance(step.method, Checked):
+            step.method.check(classifier, cohort)
     facts = run.read_facts() or _facts(recipe, cohort, pixels)
     found = [Problem(text) for text in facts["notices"]]
     _tell(found)

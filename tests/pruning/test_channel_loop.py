@@ -12,7 +12,7 @@ from equiprune.audit import point
 from equiprune.data.cohort import Cohort
 from equiprune.data.pixels import Pixels
 from equiprune.entanglement import channel_scores
-from equiprune.errors import Interrupted, ModelError, UsageError
+from equiprune.errors import Interrupted, UsageError
 from equiprune.files import read_json_lines
 from equiprune.methods import SCP, FairPrune, FairPruneChannels, MagnitudeChannels, RandomChannels, Vanilla
 from equiprune.methods.channels import by_channel
@@ -127,7 +127,7 @@ def test_a_layer_is_never_emptied_and_wrong_layers_are_named(lesion_data: Lesion
     cohort, pixels = lesion_data
     with pytest.raises(UsageError, match=r"2 iterations of 64 would leave layer 'conv3' of 128 channels without any"):
         SCP(step=0.5, iterations=2)(trained, cohort, Training(pixels))
-    with pytest.raises(ModelError, match=r"no layer 'conv33'. Did you mean 'conv3'"):
+    with pytest.raises(UsageError, match=r"no layer 'conv33'. Did you mean 'conv3'"):
         SCP(layer="conv33")(trained, cohort, Training(pixels))
 
 

@@ -225,13 +225,13 @@ class Twice(nn.Module):
         ("normed", r"'norm' \(GroupNorm\) reads them all together"),
         ("logits", "what the network gives"),
         ("norm", r"'norm' \(GroupNorm\) is not a convolution"),
-        ("agian", "no layer 'agian'"),
+        ("agian", "no layer 'agian'. Did you mean 'again'"),
     ],
 )
 def test_channels_that_cannot_leave_are_refused_with_the_reason(layer: str, why: str) -> None:
     model = wrapped(Twice())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ModelError, match=why):
+    with pytest.raises((ModelError, UsageError), match=why):
         cut(model, {layer: [0]})
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -251,6 +251,76 @@ def test_an_operation_that_mixes_channels_is_found_out() -> None:
     model = wrapped(Softmaxed())
     with pytest.raises(ModelError, match=r"removing channels of 'conv' changes what other channels do \(logits by"):
         cut(model, {"conv": [0]})
+
+
+class Flipped(nn.Module):
+    """Channels change places, which moves faint logits by as much as the cut does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return 1e-5 * self.out(self.conv(image).flip(1).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_wrong_cut_is_found_out_however_small_the_logits() -> None:
+    with pytest.raises(ModelError, match=r"removing channels of 'conv' changes what other channels do"):
+        cut(wrapped(Flipped()), {"conv": [0]})
+
+
+class Faint(nn.Module):
+    """Channels meet in a norm over neighbours that does next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = nn.functional.local_response_norm(self.conv(image), 3, alpha=1e-4)
+        return self.out(maps.relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_slight_norm_over_channels_is_found_out() -> None:
+    with pytest.raises(ModelError, match=r"removing channels of 'conv' changes what other channels do"):
+        cut(wrapped(Faint()), {"conv": [2]})
+
+
+class Auxiliary(nn.Module):
+    """A second head that only training reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out, self.beside = nn.Conv2d(3, 6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pooled = self.conv(image).relu().mean((2, 3))
+        return self.out(pooled) + (0.1 * self.beside(pooled) if self.training else 0)  # type: ignore[no-any-return]
+
+
+def test_a_layer_that_only_training_reaches_stops_the_cut() -> None:
+    model = wrapped(Auxiliary()).train()
+    with pytest.raises(ModelError, match=r"channels of 'conv' the network no longer runs in training mode \(Runtime"):
+        cut(model, {"conv": [0]})
+    assert model.training
+
+
+class Single(nn.Module):
+    """A network that runs in no other precision than float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(self.conv(image.float()).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_network_without_float64_is_compared_in_float32() -> None:
+    model, image = wrapped(Single()), torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        found, expected = cut(model, {"conv": [1, 4]})(image), silenced(model, {"conv": (1, 4)}, image)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 class Branching(nn.Module):

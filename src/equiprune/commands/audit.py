@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from equiprune.commands.options import MEANING, MeaningOptions, TableOptions
 from equiprune.errors import LimitExceeded, Problem, UsageError
+from equiprune.files import refuse_missing
 from equiprune.progress import say
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def audit(
     if fail_on_missing and not fail_on:
         raise UsageError("--fail-on-missing says what limits mean: give one with --fail-on")
     limits = [Limit.parse(text) for text in fail_on]
+    refuse_missing([predictions], "file or run")
     source = _run(predictions, split, table, attribute, unit) if predictions.is_dir() else None
     if source is None:
         source = _table(predictions, split, table, attribute, unit)
@@ -93,6 +95,8 @@ def audit(
         min_support=meaning.min_support,
     )
     result = _told(result, point, (*source.notices, *seen), _traced(predictions, source, table))
+    if source.cost is not None:
+        result = result.model_copy(update={"cost": source.cost})
     exceeded = [limit.told(result) for limit in limits if limit.exceeded(result)]
     missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.exceeded(result)]
     for text in missing if not fail_on_missing else ():
@@ -119,10 +123,11 @@ class _Source:
     split: str | None
     unit: str | None = None
     notices: tuple[str, ...] = ()
+    cost: Any = None
 
 
 def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
-    from equiprune.audit import infer_privileged
+    from equiprune.audit import Audit, infer_privileged
     from equiprune.rundir import RunFolder
 
     run = RunFolder(path)
@@ -133,6 +138,7 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
         validation=lambda: run.predictions(step, "validation"),
         privileged=infer_privileged(run.predictions(run.steps()[0], "validation")),
         split=split or "test",
+        cost=Audit.read(run.audit).cost if run.complete else None,
     )
 
 

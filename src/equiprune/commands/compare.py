@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from equiprune.commands.options import MeaningOptions, RowOptions, TableOptions
 from equiprune.errors import Problem, UsageError
+from equiprune.files import refuse_missing
 from equiprune.progress import bar, say
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def _check(paths: Sequence[Path], rows: RowOptions, table: TableOptions) -> None
     twice = sorted({str(path) for path in paths if [one.resolve() for one in paths].count(path.resolve()) > 1})
     if twice:
         raise UsageError(Problem(f"named twice: {', '.join(twice)}"))
+    refuse_missing(paths, "file or run")
     for path in paths:
         if path.is_dir():
             RunFolder(path).steps()

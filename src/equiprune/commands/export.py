@@ -33,10 +33,12 @@ def export(
     """
     from equiprune.exporting import ENDINGS
     from equiprune.exporting import export as written
+    from equiprune.files import refuse_missing
     from equiprune.models.classifier import Classifier
 
     if out.suffix not in ENDINGS[format_]:
         raise UsageError(Problem(f"a file of {format_} ends in {' or '.join(ENDINGS[format_])}", file=str(out)))
+    refuse_missing([run], "run or folder of a model")
     classifier = Classifier.load(_place(run, step), factory=backbone)
     out.parent.mkdir(parents=True, exist_ok=True)
     files = written(classifier, out, format_)

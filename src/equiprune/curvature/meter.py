@@ -18,7 +18,7 @@ from equiprune.curvature.squares import Workspace
 from equiprune.curvature.sums import Sums
 from equiprune.errors import DataError, ModelError, Problem
 
-ROWS = {"cpu": 16, "cuda": 128}  # rows of a pass: more are no faster
+ROWS = {"cpu": 8, "cuda": 128}  # rows of a pass: more are no faster
 START = 2  # a pass costs as much as this many rows, and then some for every row
 HELD = 4  # times the layers' outputs that one row of a pass takes, its graph and gradients together
 SAME = 0.5  # by how much of itself a row's trace may differ from one reading to the next: rounding, at most

@@ -1,10 +1,14 @@
 """One file a published method, and the table that names them all."""
 
+from typing import Protocol, runtime_checkable
+
+from equiprune.data.cohort import Cohort
 from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
 from equiprune.methods.fairprune import FairPrune
 from equiprune.methods.obd import OBD
 from equiprune.methods.scp import SCP
 from equiprune.methods.vanilla import Vanilla
+from equiprune.models.classifier import Classifier
 
 Method = Vanilla | FairPrune | OBD | SCP | FairPruneChannels | MagnitudeChannels | RandomChannels
 
@@ -20,12 +24,31 @@ METHODS: dict[str, type[Method]] = {
 OBJECTIVES = ("vanilla",)
 PRUNERS = tuple(name for name in METHODS if name not in OBJECTIVES)
 
+
+@runtime_checkable
+class Checked(Protocol):
+    """A method that can tell before a run begins what it cannot do to a model with these data."""
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:
+        """Refuses what does not fit.
+
+        Args:
+            classifier: the model that the run starts from.
+            cohort: with its splits.
+
+        Raises:
+            UsageError: a setting does not fit the model or the data.
+            ModelError: the model cannot be treated so.
+        """
+
+
 __all__ = [
     "METHODS",
     "OBD",
     "OBJECTIVES",
     "PRUNERS",
     "SCP",
+    "Checked",
     "FairPrune",
     "FairPruneChannels",
     "MagnitudeChannels",

@@ -15,11 +15,11 @@ from torch.nn.modules.conv import _ConvNd
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
 from equiprune.progress import say
-from equiprune.pruning.channel_loop import Gain, Iterations, Layer, Rate, Step, Tune, prune_channels
+from equiprune.pruning.channel_loop import Gain, Iterations, Layer, Rate, Step, Tune, check, prune_channels
 from equiprune.pruning.channels import PREFIX, Channels
 from equiprune.pruning.iterative import Curvature
 from equiprune.pruning.saliency import difference, record_saliency, sampled, second_order
-from equiprune.pruning.watching import Budget, Gap, Keep, Target, privileged_group
+from equiprune.pruning.watching import Budget, Gap, Keep, Target, check_group, privileged_group
 from equiprune.training.loop import Training
 
 
@@ -52,6 +52,11 @@ class FairPruneChannels(BaseModel):
     privileged: str | None = Field(
         None, description="The better-served group; by default the one with the highest macro F1 on validation."
     )
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:
+        """Refuses a layer that does not exist or would be emptied, and a group that does not exist; see `Checked`."""
+        check(classifier, self)
+        check_group(cohort, self.privileged)
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A smaller classifier; see `prune_channels`.
@@ -97,6 +102,10 @@ class MagnitudeChannels(BaseModel):
     tune: Tune = 5
     rate: Rate = 0.1
 
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:  # noqa: ARG002 - any data do
+        """Refuses a layer that does not exist or would be emptied; see `Checked`."""
+        check(classifier, self)
+
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A smaller classifier; see `prune_channels`."""
 
@@ -128,6 +137,10 @@ class RandomChannels(BaseModel):
     tune: Tune = 5
     rate: Rate = 0.1
     draw: int = Field(0, ge=0, description="Another number draws other channels under the same seed.")
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:  # noqa: ARG002 - any data do
+        """Refuses a layer that does not exist or would be emptied; see `Checked`."""
+        check(classifier, self)
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A smaller classifier; see `prune_channels`."""

@@ -8,9 +8,9 @@ from torch import Tensor
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
 from equiprune.progress import say
-from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, prune_iteratively
+from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, check, prune_iteratively
 from equiprune.pruning.saliency import difference, record_saliency, sampled, second_order
-from equiprune.pruning.watching import Budget, Gap, Keep, Target, privileged_group
+from equiprune.pruning.watching import Budget, Gap, Keep, Target, check_group, privileged_group
 from equiprune.training.loop import Training
 
 
@@ -51,6 +51,11 @@ class FairPrune(BaseModel):
     privileged: str | None = Field(
         None, description="The better-served group; by default the one with the highest macro F1 on validation."
     )
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:  # noqa: ARG002 - any model does
+        """Refuses a step larger than the ratio, or a privileged group that does not exist; see `Checked`."""
+        check(self)
+        check_group(cohort, self.privileged)
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A pruned copy of the classifier; see `prune_iteratively`.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
-from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, prune_iteratively
+from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, check, prune_iteratively
 from equiprune.pruning.saliency import sampled, second_order
 from equiprune.pruning.watching import Budget, Gap, Keep, Target
 from equiprune.training.loop import Training
@@ -36,6 +36,10 @@ class OBD(BaseModel):
     biases: Biases = False
     estimator: Curvature = "stochastic"
     samples: int = Field(1000, ge=1, description="Training images the second derivative is taken over.")
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:  # noqa: ARG002 - any model and data do
+        """Refuses a step larger than the ratio; see `Checked`."""
+        check(self)
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A pruned copy of the classifier; see `prune_iteratively`."""

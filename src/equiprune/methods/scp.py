@@ -15,7 +15,7 @@ from equiprune.entanglement import every_group, model_scores
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.taps import Tap
 from equiprune.progress import bar
-from equiprune.pruning.channel_loop import Gain, Iterations, Layer, Rate, Step, Tune, prune_channels
+from equiprune.pruning.channel_loop import Gain, Iterations, Layer, Rate, Step, Tune, check, prune_channels
 from equiprune.pruning.channels import PREFIX, Channels
 from equiprune.pruning.saliency import sampled
 from equiprune.pruning.watching import Budget, Gap, Keep, Target
@@ -56,6 +56,10 @@ class SCP(BaseModel):
     temperature: float = Field(1.0, gt=0, description="Of the distances, as a multiple of their mean.")
     batch: int = Field(128, ge=4, description="Images compared with one another; every batch holds every group.")
     samples: int = Field(1000, ge=2, description="Training images a group that are scored.")
+
+    def check(self, classifier: Classifier, cohort: Cohort) -> None:  # noqa: ARG002 - any data do
+        """Refuses a layer that does not exist or would be emptied; see `Checked`."""
+        check(classifier, self)
 
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A smaller classifier; see `prune_channels`."""

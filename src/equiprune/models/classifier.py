@@ -117,21 +117,21 @@ class Classifier(nn.Module):
             zeros=sum(weight.numel() - int(torch.count_nonzero(weight)) for weight in weights),
         )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Writes `model.safetensors` and, last, `model.json`.
 
         Raises:
             DataError: the disk is full.
             UsageError: the folder cannot be written to.
         """
-        storage.write(folder, self.saved())
+        storage.write(Path(folder), self.saved())
 
     def saved(self) -> storage.Saved:
         """What is written of it."""
         return storage.Saved(self.design, self.state_dict(), self.masks, self.cuts)
 
     @classmethod
-    def load(cls, folder: Path, *, factory: str | None = None) -> Self:
+    def load(cls, folder: Path | str, *, factory: str | None = None) -> Self:
         """Builds the saved model again, bit for bit. Only data is read from the folder, no code.
 
         Args:
@@ -142,6 +142,7 @@ class Classifier(nn.Module):
         Raises:
             ModelError: a file is missing or damaged, or its tensors do not fit the design.
         """
+        folder = Path(folder)
         saved = storage.read(folder)
         model = cls.build(_named_again(saved.design, factory, folder))
         model.notices = _changed(saved.design, model.design)

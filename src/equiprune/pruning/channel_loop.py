@@ -91,12 +91,10 @@ def prune_channels(
         A classifier with fewer channels, or the one given where no iteration was better.
 
     Raises:
-        UsageError: the iterations would leave a layer without a channel.
-        ModelError: the network's channels cannot be cut.
+        UsageError: see `check`.
+        ModelError: see `check`.
     """
-    sets = named(classifier, schedule.layer)
-    each = {found.layer: max(1, round(schedule.step * found.units)) for found in sets}
-    _refuse_empty(sets, each, schedule.iterations)
+    sets, each = check(classifier, schedule)
     validation = cohort.subset("validation")
     log = Log(training.folder)
     log.keep(sum("iteration" in record for record in log.records))
@@ -137,18 +135,27 @@ def prune_channels(
     return _at(classifier, kept, training.folder, chosen).clone()
 
 
-def _refuse_empty(sets: Sequence[Channels], each: Mapping[str, int], iterations: int) -> None:
+def check(classifier: Classifier, schedule: Schedule) -> tuple[tuple[Channels, ...], dict[str, int]]:
+    """The channels in question, and how many units of each layer leave in one iteration.
+
+    Raises:
+        UsageError: there is no such layer, or the iterations would leave one without a channel.
+        ModelError: the network's channels cannot be cut.
+    """
+    sets = named(classifier, schedule.layer)
+    each = {found.layer: max(1, round(schedule.step * found.units)) for found in sets}
     problems = [
         Problem(
-            f"{iterations} iterations of {each[found.layer]} would leave layer {found.layer!r} of {found.units} "
-            f"{'channels' if found.tied == 1 else 'sets of channels'} without any",
+            f"{schedule.iterations} iterations of {each[found.layer]} would leave layer {found.layer!r} of "
+            f"{found.units} {'channels' if found.tied == 1 else 'sets of channels'} without any",
             hint="Lower step or iterations",
         )
         for found in sets
-        if each[found.layer] * iterations >= found.units
+        if each[found.layer] * schedule.iterations >= found.units
     ]
     if problems:
         raise UsageError(problems)
+    return sets, each
 
 
 def _without_lowest(

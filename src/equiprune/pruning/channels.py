@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from torch.nn.modules.conv import _ConvNd
 from equiprune.errors import ModelError, Problem, UsageError
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.cuts import Cut, adopt
+from equiprune.models.design import Design
 from equiprune.pruning.graph import Channels, Graph, Part
 
 __all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]
 
 PREFIX = "network."
-TOLERANCE = 1e-4  # of the largest logit: float32 adds in another order where there are fewer channels
+# Of the largest logit. float32, where a network runs in no other, adds in another order when there are fewer channels.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 Gone = dict[tuple[str, int], set[int]]  # what each tensor loses, by its name and dimension
 
 
@@ -45,7 +47,8 @@ def named(classifier: Classifier, layer: str) -> tuple[Channels, ...]:
     """The channels that a setting means: `last`, `all`, or a convolution's name.
 
     Raises:
-        ModelError: there is no such layer, or its channels cannot be cut.
+        UsageError: there is no such layer.
+        ModelError: its channels cannot be cut.
     """
     if layer in ("all", "last"):
         sets = channel_sets(classifier)
@@ -57,17 +60,20 @@ def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classi
     """A smaller classifier, without some output channels of its convolutions.
 
     With a channel go its filter and bias, its norm's parameters and statistics, the weights that read it, and the same
-    channel of every layer that is added to this one (in a ResNet, of the whole stage). Masks are cut along. The result
-    is compared with the whole network, told to read nothing of these channels: its logits must be the same.
+    channel of every layer that is added to this one (in a ResNet, of the whole stage). Masks are cut along.
+
+    The result is compared with the whole network, told to read nothing of these channels: in float64 and evaluation
+    mode the logits of eight drawn images must be the same, and what ran in training mode must still run. So a layer
+    that only other images or training mode reach is not compared.
 
     Args:
         classifier: stays as it is.
         channels: by a convolution's name in the network; numbers as the layer has them now.
 
     Raises:
-        UsageError: a number is out of range or comes twice, nothing would be left of a layer, or channels that leave
-            together are named for two layers; all that is wrong, at once.
-        ModelError: there is no such layer, its channels cannot leave, or removing them would change what others do.
+        UsageError: there is no such layer, a number is out of range or comes twice, nothing would be left of a layer,
+            or channels that leave together are named for two layers; all numbers that are wrong, at once.
+        ModelError: the channels cannot leave, or removing them would change what others do.
 
     Example:
         >>> from equiprune.models.design import Design
@@ -86,29 +92,33 @@ def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classi
     smaller = classifier.clone()
     modules = dict(smaller.network.named_modules())
     _silence(modules, parts)
-    images = _probe(classifier)
-    with evaluating(smaller):
-        expected = smaller(images)
-    gone = _gone(modules, parts)
-    _adopt(smaller, gone)
+    silent = smaller.clone()
+    _adopt(smaller, _gone(modules, parts))
     smaller.cuts = (
         *classifier.cuts,
         *(Cut(layer=PREFIX + found.layer, channels=tuple(sorted(numbers))) for found, numbers in chosen.items()),
     )
-    _compare(smaller, images, expected, list(chosen))
+    _compare(silent, smaller, ", ".join(repr(found.layer) for found in list(chosen)[:4]))
     return smaller
 
 
 def _graph(classifier: Classifier) -> Graph:
-    blank = (torch.zeros_like(_probe(classifier)[:1]) - classifier.mean) / classifier.std
-    return Graph(classifier.network, blank)
+    side = classifier.design.image_size
+    blank = torch.zeros(1, classifier.design.channels, side, side).to(classifier.mean)
+    return Graph(classifier.network, (blank - classifier.mean) / classifier.std)
 
 
-def _probe(classifier: Classifier) -> Tensor:
-    design = classifier.design
+def _probe(design: Design) -> Tensor:
+    """Black, white, and noise: fine and coarse, faint and strong, dark and bright; so that many paths are open."""
+    side = design.image_size
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, design.channels, design.image_size, design.image_size, generator=generator)
-    return images.to(classifier.mean)
+    fine = torch.rand(3, design.channels, side, side, generator=generator)
+    coarse = nn.functional.interpolate(torch.rand(3, design.channels, 4, 4, generator=generator), (side, side))
+    plain = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *fine.shape[1:])
+    noise = torch.cat([fine, coarse])
+    strength = torch.tensor([1.0, 0.1, 0.3, 1.0, 0.3, 0.3]).view(6, 1, 1, 1)
+    base = torch.tensor([0.0, 0.45, 0.7, 0.0, 0.0, 0.7]).view(6, 1, 1, 1)
+    return torch.cat([plain, base + strength * noise])
 
 
 def _unfit(found: Channels, numbers: Sequence[int]) -> list[Problem]:
@@ -179,19 +189,57 @@ def _adopt(classifier: Classifier, gone: Gone) -> None:
     adopt(classifier.network, smaller)
 
 
-def _compare(smaller: Classifier, images: Tensor, expected: Tensor, chosen: Sequence[Channels]) -> None:
-    names = ", ".join(repr(found.layer) for found in chosen[:4])
+def _compare(silent: Classifier, smaller: Classifier, layers: str) -> None:
+    """Refuses a cut after which the network does something else than the silent one, or no longer runs.
+
+    Args:
+        silent: the whole network, which reads nothing of the channels.
+        smaller: the network without them.
+        layers: what messages call them.
+    """
+    images = _probe(smaller.design)
     hint = "Weights of this network can be pruned, or channels of another layer"
-    try:
-        with evaluating(smaller):
-            found = smaller(images)
-    except Exception as error:
-        what = f"without these channels of {names} the network no longer runs ({type(error).__name__}: {error})"
+
+    def refuse(error: Exception, when: str) -> NoReturn:
+        what = f"without these channels of {layers} the network no longer runs{when} ({type(error).__name__}: {error})"
         raise ModelError(Problem(what, hint=hint)) from error
+
+    precision, expected = _logits(silent, images)
+    less = smaller.clone().to(precision)
+    try:
+        with evaluating(less):
+            found = less(images.to(less.mean))
+    except Exception as error:  # anything: the network is the user's
+        refuse(error, "")
     off = float((found - expected).abs().max())
-    if not off <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        what = f"removing channels of {names} changes what other channels do (logits by {off:.2g})"
+    if not off <= TOLERANCE[precision] * float(expected.abs().max()):
+        what = f"removing channels of {layers} changes what other channels do (logits by {off:.2g})"
         raise ModelError(Problem(what, hint=hint))
+    if _trains(silent, images) is None and (fault := _trains(smaller, images)) is not None:
+        refuse(fault, " in training mode")
+
+
+def _logits(silent: Classifier, images: Tensor) -> tuple[torch.dtype, Tensor]:
+    """In float64, or in float32 where the network or the device has no float64."""
+    try:
+        whole = silent.clone().to(torch.float64)
+        with evaluating(whole):
+            return torch.float64, whole(images.to(whole.mean))
+    except (RuntimeError, TypeError):
+        whole = silent.clone().to(torch.float32)
+        with evaluating(whole):
+            return torch.float32, whole(images.to(whole.mean))
+
+
+def _trains(classifier: Classifier, images: Tensor) -> Exception | None:
+    """What a pass of a copy in training mode raises."""
+    copy = classifier.clone().train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            copy.network((images.to(copy.mean) - copy.mean) / copy.std)
+    except Exception as error:
+        return error
+    return None
 
 
 def lowest_units(scores: Tensor, found: Channels, count: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from equiprune.errors import ModelError, Problem, nearest
+from equiprune.errors import ModelError, Problem, UsageError, nearest
 
 CUT = (_ConvNd, nn.Linear, _NormBase, nn.PReLU)
 
@@ -107,19 +107,20 @@ class Graph:
         """The channels a convolution is part of.
 
         Raises:
-            ModelError: there is no such layer, or its channels cannot leave; says why.
+            UsageError: there is no such layer.
+            ModelError: its channels cannot leave; says why.
         """
         for found in self.sets():
             if layer in found.layers:
                 return found
         if layer in self.reasons:
             raise ModelError(Problem(f"the channels of {layer!r} cannot leave: {self.reasons[layer]}"))
-        names = [name for found in self.sets() for name in found.layers]
+        names = [*(name for found in self.sets() for name in found.layers), *self.reasons]
         if layer in self.names.values():
             kind = type(next(module for module, name in self.names.items() if name == layer)).__name__
             what = f"layer {layer!r} ({kind}) is not a convolution that takes part in what the network gives"
-            raise ModelError(Problem(what, hint=nearest(layer, names)))
-        raise ModelError(Problem(f"there is no layer {layer!r}", hint=nearest(layer, names)))
+            raise UsageError(Problem(what, hint=nearest(layer, names)))
+        raise UsageError(Problem(f"there is no layer {layer!r}", hint=nearest(layer, names)))
 
     def parts(self, layer: str, channels: Sequence[int]) -> list[Part]:
         """Everything that goes when these channels of a layer go."""

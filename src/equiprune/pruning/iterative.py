@@ -89,8 +89,7 @@ def prune_iteratively(
     Raises:
         UsageError: the step is larger than the ratio.
     """
-    if schedule.step > schedule.ratio:
-        raise UsageError(f"step ({schedule.step:g}) must not be larger than ratio ({schedule.ratio:g})")
+    check(schedule)
     validation = cohort.subset("validation")
     weights = prunable(classifier, include_bias=schedule.biases)
     total = sum(weight.numel() for weight in weights.values())
@@ -127,6 +126,16 @@ def prune_iteratively(
     if stopped == SPENT and kept == 0:
         say("nothing was pruned: try a smaller step (or beta), or a larger budget")
     return pruned if kept == path.iteration else _at(classifier, path, kept)
+
+
+def check(schedule: Schedule) -> None:
+    """Refuses steps that do not lead to the ratio.
+
+    Raises:
+        UsageError: the step is larger than the ratio.
+    """
+    if schedule.step > schedule.ratio:
+        raise UsageError(f"step ({schedule.step:g}) must not be larger than ratio ({schedule.ratio:g})")
 
 
 class _Path:

@@ -98,9 +98,18 @@ def privileged_group(classifier: Classifier, cohort: Cohort, training: Training,
     Raises:
         UsageError: there is no group of that name.
     """
-    if named is not None and named not in cohort.groups:
-        raise UsageError(Problem(f"there is no group {named!r}", hint=nearest(named, cohort.groups)))
+    check_group(cohort, named)
     f1 = point(predict(classifier, cohort.subset("validation"), training.pixels)).f1_by_group
     privileged = named or max(f1, key=lambda group: f1[group])
     others = {group: value for group, value in f1.items() if group != privileged}
     return privileged, min(others, key=lambda group: others[group])
+
+
+def check_group(cohort: Cohort, named: str | None) -> None:
+    """Refuses a privileged group that the cohort does not have; None is left to be found.
+
+    Raises:
+        UsageError: there is no group of that name.
+    """
+    if named is not None and named not in cohort.groups:
+        raise UsageError(Problem(f"there is no group {named!r}", hint=nearest(named, cohort.groups)))
