@@ -24,14 +24,25 @@ if TYPE_CHECKING:
     from equiprune.exporting import export
     from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
     from equiprune.methods.fairprune import FairPrune
+    from equiprune.methods.group_thresholds import GroupThresholds
     from equiprune.methods.obd import OBD
     from equiprune.methods.scp import SCP
-    from equiprune.methods.vanilla import Vanilla
     from equiprune.metrics.operating import operating_point
     from equiprune.models.backbones import build
     from equiprune.models.classifier import Classifier
     from equiprune.models.design import Design
     from equiprune.models.load import load_weights
+    from equiprune.objectives.advconf import AdvConf
+    from equiprune.objectives.advrev import AdvRev
+    from equiprune.objectives.domain_independent import DomainIndependent
+    from equiprune.objectives.fairadabn import FairAdaBN
+    from equiprune.objectives.gradient_reversal import GradientReversal
+    from equiprune.objectives.group_dro import GroupDRO
+    from equiprune.objectives.hsic import HSIC
+    from equiprune.objectives.mfd import MFD
+    from equiprune.objectives.multi_exit import MultiExit
+    from equiprune.objectives.reweighting import Reweighting
+    from equiprune.objectives.vanilla import Vanilla
     from equiprune.predicting import predict
     from equiprune.recipe import Recipe
     from equiprune.run import Place, carry_out
@@ -41,23 +52,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AdvConf": "objectives.advconf",
+    "AdvRev": "objectives.advrev",
     "Classifier": "models.classifier",
     "Cohort": "data.cohort",
     "Comparison": "comparing",
     "DataSettings": "data.settings",
     "Design": "models.design",
+    "DomainIndependent": "objectives.domain_independent",
+    "FairAdaBN": "objectives.fairadabn",
     "FairPrune": "methods.fairprune",
     "FairPruneChannels": "methods.channels",
+    "GradientReversal": "objectives.gradient_reversal",
+    "GroupDRO": "objectives.group_dro",
+    "GroupThresholds": "methods.group_thresholds",
+    "HSIC": "objectives.hsic",
+    "MFD": "objectives.mfd",
     "MagnitudeChannels": "methods.channels",
+    "MultiExit": "objectives.multi_exit",
     "OBD": "methods.obd",
     "Place": "run",
     "RandomChannels": "methods.channels",
     "Recipe": "recipe",
+    "Reweighting": "objectives.reweighting",
     "Rules": "comparing",
     "SCP": "methods.scp",
     "Training": "training.loop",
     "TrainingSettings": "training.settings",
-    "Vanilla": "methods.vanilla",
+    "Vanilla": "objectives.vanilla",
     "build": "models.backbones",
     "carry_out": "run",
     "compare": "comparing",
@@ -72,21 +94,32 @@ _HOME = {
 }
 
 __all__ = [
+    "HSIC",
+    "MFD",
     "OBD",
     "SCP",
+    "AdvConf",
+    "AdvRev",
     "Audit",
     "Classifier",
     "Cohort",
     "Comparison",
     "DataSettings",
     "Design",
+    "DomainIndependent",
+    "FairAdaBN",
     "FairPrune",
     "FairPruneChannels",
+    "GradientReversal",
+    "GroupDRO",
+    "GroupThresholds",
     "MagnitudeChannels",
+    "MultiExit",
     "Place",
     "Predictions",
     "RandomChannels",
     "Recipe",
+    "Reweighting",
     "Rules",
     "Training",
     "TrainingSettings",

@@ -80,9 +80,9 @@ def train(
         columns: see there.
         work: see there.
     """
-    from equiprune.methods import OBJECTIVES
+    from equiprune.objectives import OBJECTIVES
 
-    _one_of(objective, OBJECTIVES, "--objective")
+    _one_of(objective, tuple(OBJECTIVES), "--objective")
     model = {"backbone": backbone, **({} if weights is None else {"weights": weights})}
     raw = {"data": {"manifest": str(manifest), **columns.given()}, "model": model}
     _run(_recipe(raw, objective, settings, work), out, work)

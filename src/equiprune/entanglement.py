@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiprune.errors import ModelError, Problem, UsageError, nearest
+from equiprune.models.classifier import Classifier
 from equiprune.models.taps import Tap, tapped
 
 CACHED = 8 << 20  # bytes of distances at a time on a CPU: more would leave the cache
@@ -207,7 +208,8 @@ def model_scores(
     with torch.no_grad(), tapped({name: modules[name] for name in layers}, take, tap) as finish:
         for batch in batches:
             group = batch[2].to(device)
-            model(batch[0].to(device))
+            # A classifier may need the group; any other model is given the images alone.
+            model(batch[0].to(device), group) if isinstance(model, Classifier) else model(batch[0].to(device))
             finish()
             count += 1
             done += len(group)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from equiprune.data.cohort import Cohort
@@ -11,6 +14,7 @@ from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError
 from equiprune.models.classifier import Classifier, evaluating
+from equiprune.models.exits import leave
 from equiprune.predictions import Predictions
 from equiprune.progress import bar
 
@@ -21,7 +25,8 @@ def predict(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> Predictio
     """What the classifier says of every image of a cohort, in the cohort's order.
 
     The model is in evaluation mode for the while, images are not augmented, and scores are
-    softmax probabilities (multi-label: sigmoid), computed from the logits in float64.
+    softmax probabilities (multi-label: sigmoid), computed from the logits in float64. A model that needs the group is
+    given it.
 
     Args:
         classifier: on the device it is to run on.
@@ -31,14 +36,31 @@ def predict(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> Predictio
     Raises:
         ModelError: the model gives scores that are not numbers.
     """
+    return scored(exit_logits(classifier, cohort, pixels), cohort, classifier.design.form.confidence)
+
+
+def exit_logits(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> tuple[Float[Tensor, "row class"], ...]:
+    """The logits of every exit for every image, in the cohort's order; float64 on the CPU."""
     device = next(classifier.parameters()).device
-    scores: list[Tensor] = []
+    found: list[tuple[Tensor, ...]] = []
+    done = 0
     with evaluating(classifier), bar("predicting") as progress:
         for batch in batches(cohort, pixels, batch_size=BATCH):
-            logits = classifier(batch.image.to(device), batch.group.to(device)).double()
-            scores.append((logits.softmax(1) if cohort.task == "multiclass" else logits.sigmoid()).cpu())
-            progress(sum(map(len, scores)), len(cohort))
-    score = torch.cat(scores).numpy()
+            exits = classifier.exits(batch.image.to(device), batch.group.to(device))
+            found.append(tuple(logits.double().cpu() for logits in exits))
+            done += len(batch.index)
+            progress(done, len(cohort))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def scored(exits: Sequence[Float[Tensor, "row class"]], cohort: Cohort, confidence: float | None) -> Predictions:
+    """The predictions that logits make, each image's of the exit at which it leaves.
+
+    Raises:
+        ModelError: a score is not a number.
+    """
+    logits = leave(exits, confidence, cohort.task)
+    score = (logits.softmax(1) if cohort.task == "multiclass" else logits.sigmoid()).numpy()
     bad = np.flatnonzero(~np.isfinite(score).all(axis=1))
     if len(bad):
         raise ModelError(f"the model gives no number for {len(bad)} images, the first {cohort.image[bad[0]]!r}")

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem, UsageError, nearest
-from equiprune.methods import METHODS, OBJECTIVES, Method
+from equiprune.methods import METHODS, Method
+from equiprune.objectives import AFTER_TRAINING, OBJECTIVES
 from equiprune.sections import checked, unknown_key
 from equiprune.training.settings import TrainingSettings
 
@@ -87,8 +88,9 @@ class Recipe(BaseModel):
         model = checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
         shared = checked(TrainingSettings, raw.get("training", {}), f"{where} [training]", problems)
         steps = _steps(raw.get("step"), shared or TrainingSettings(), where, problems)
-        if model is not None and not (model.trained or problems) and steps[0].name not in OBJECTIVES:
-            hint = f"Put one of {', '.join(OBJECTIVES)} before it, or set trained = true under [model] with weights"
+        starters = [name for name in OBJECTIVES if name not in AFTER_TRAINING]
+        if model is not None and not (model.trained or problems) and steps[0].name not in starters:
+            hint = f"Put one of {', '.join(starters)} before it, or set trained = true under [model] with weights"
             problems.append(Problem(f"{steps[0].name} needs a trained model", file=f"{where} [[step]] 1", hint=hint))
         if model is not None and model.trained and model.weights is None:
             problems.append(Problem("trained = true needs weights", file=f"{where} [model]"))

@@ -29,11 +29,12 @@ from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, write_json
 from equiprune.handover import hand_over, measure
-from equiprune.methods import OBJECTIVES, Checked
+from equiprune.methods import Checked
 from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
 from equiprune.models.load import load_weights
+from equiprune.objectives import OBJECTIVES
 from equiprune.predicting import predict
 from equiprune.progress import bar, say
 from equiprune.pruning import channel_loop

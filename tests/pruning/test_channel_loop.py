@@ -14,10 +14,11 @@ from equiprune.data.pixels import Pixels
 from equiprune.entanglement import channel_scores
 from equiprune.errors import Interrupted, UsageError
 from equiprune.files import read_json_lines
-from equiprune.methods import SCP, FairPrune, FairPruneChannels, MagnitudeChannels, RandomChannels, Vanilla
+from equiprune.methods import SCP, FairPrune, FairPruneChannels, MagnitudeChannels, RandomChannels
 from equiprune.methods.channels import by_channel
 from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
+from equiprune.objectives import Vanilla
 from equiprune.predicting import predict
 from equiprune.pruning.channel_loop import prune_channels
 from equiprune.pruning.channels import Channels, channel_sets

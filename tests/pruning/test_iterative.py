@@ -12,8 +12,9 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.pixels import Pixels
 from equiprune.errors import UsageError
 from equiprune.files import read_json_lines
-from equiprune.methods import OBD, FairPrune, Vanilla, fairprune
+from equiprune.methods import OBD, FairPrune, fairprune
 from equiprune.models.classifier import Classifier
+from equiprune.objectives import Vanilla
 from equiprune.pruning.iterative import prune_iteratively
 from equiprune.pruning.masks import prunable
 from equiprune.pruning.saliency import sampled

@@ -11,11 +11,12 @@ from equiprune.data.loader import Batch
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError
 from equiprune.files import read_json_lines
-from equiprune.methods import Vanilla
 from equiprune.models.classifier import Classifier, evaluating
+from equiprune.objectives import Vanilla
 from equiprune.predicting import predict
 from equiprune.pruning.masks import hold, prunable
-from equiprune.training.loop import Training, fit, task_loss
+from equiprune.training.loop import Training, fit
+from equiprune.training.losses import task_loss
 from equiprune.training.settings import TrainingSettings
 
 Lesions = tuple[Cohort, Pixels]
@@ -56,7 +57,7 @@ def test_resumed_training_ends_in_the_same_bits(
     def trained(folder: Path, fail_in_step: int | None) -> Classifier:
         model, steps = small_net.clone(), 0
 
-        def loss(batch: Batch) -> torch.Tensor:
+        def loss(model: Classifier, batch: Batch) -> torch.Tensor:
             nonlocal steps
             steps += 1
             if steps == fail_in_step:
@@ -115,7 +116,7 @@ def test_masks_never_revive(lesion_data: Lesions, small_net: Classifier, optimiz
 def test_a_loss_that_is_no_number_names_epoch_and_step(lesion_data: Lesions, small_net: Classifier) -> None:
     cohort, pixels = lesion_data
     with pytest.raises(ModelError, match=r"epoch 1, step \d+"):
-        fit(small_net, cohort, _training(pixels), lambda batch: small_net(batch.image).sum() * float("nan"))
+        fit(small_net, cohort, _training(pixels), lambda model, batch: model(batch.image).sum() * float("nan"))
 
 
 def test_task_loss_leaves_unknown_labels_out() -> None:

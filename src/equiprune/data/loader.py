@@ -47,6 +47,7 @@ def batches(
     epoch: int | None = None,
     augment: Augment | None = None,
     balanced: bool = False,
+    together: int = 1,
     workers: int = 0,
 ) -> DataLoader[Batch]:
     """The batches of one pass over a cohort; `len()` is their number.
@@ -66,6 +67,8 @@ def batches(
             the epoch, so a row that is drawn twice is changed in two ways.
         balanced: draws as many rows as the cohort has, with replacement, each class that is
             present equally likely. For multi-class labels.
+        together: so many rows of a class stand side by side in the shuffled order, where a class has so many, so that
+            a batch has several of the classes it has. Several findings are shuffled as usual.
         workers: processes that prepare batches; 0 prepares them in this one.
 
     Raises:
@@ -74,7 +77,7 @@ def batches(
     """
     if epoch is None and (augment is not None or balanced):
         raise UsageError("augment and balanced are for training: give an epoch")
-    order = np.arange(len(cohort)) if epoch is None else _order(cohort, (seed, epoch), balanced)
+    order = np.arange(len(cohort)) if epoch is None else _order(cohort, (seed, epoch), balanced, together)
     dataset = _Batches(
         pixels=pixels,
         row=pixels.rows(cohort.image),
@@ -156,14 +159,27 @@ def _generator_kept() -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
-def _order(cohort: Cohort, seed: tuple[int, int], balanced: bool) -> NDArray[np.int64]:
+def _order(cohort: Cohort, seed: tuple[int, int], balanced: bool, together: int) -> NDArray[np.int64]:
     generator = np.random.default_rng(seed)
     if not balanced:
-        return generator.permutation(len(cohort))
-    if cohort.task != "multiclass":
-        raise UsageError("balanced sampling is for one label an image; with several findings leave it out")
-    weight = 1 / np.bincount(cohort.label)[cohort.label]
-    return generator.choice(len(cohort), len(cohort), p=weight / weight.sum())
+        order = generator.permutation(len(cohort))
+    else:
+        if cohort.task != "multiclass":
+            raise UsageError("balanced sampling is for one label an image; with several findings leave it out")
+        weight = 1 / np.bincount(cohort.label)[cohort.label]
+        order = generator.choice(len(cohort), len(cohort), p=weight / weight.sum())
+    if together > 1 and cohort.task == "multiclass":
+        order = order[_side_by_side(cohort.label[order], together, generator)]
+    return order
+
+
+def _side_by_side(label: NDArray[np.int64], together: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Places in an order such that runs of `together` of one class follow one another; the runs are shuffled."""
+    by_class = np.argsort(label, kind="stable")
+    ordered = label[by_class]
+    within = np.arange(len(label)) - np.searchsorted(ordered, ordered)
+    run = np.cumsum(within % together == 0) - 1
+    return by_class[np.argsort(generator.permutation(run[-1] + 1)[run], kind="stable")]
 
 
 def _starts(rows: int, batch_size: int, training: bool) -> NDArray[np.int64]:

@@ -1,27 +1,28 @@
-"""One file a published method, and the table that names them all."""
+"""One file a published method that changes a trained model, and the table that names all methods."""
 
 from typing import Protocol, runtime_checkable
 
 from equiprune.data.cohort import Cohort
 from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
 from equiprune.methods.fairprune import FairPrune
+from equiprune.methods.group_thresholds import GroupThresholds
 from equiprune.methods.obd import OBD
 from equiprune.methods.scp import SCP
-from equiprune.methods.vanilla import Vanilla
 from equiprune.models.classifier import Classifier
+from equiprune.objectives import OBJECTIVES, AnyObjective
 
-Method = Vanilla | FairPrune | OBD | SCP | FairPruneChannels | MagnitudeChannels | RandomChannels
+Method = AnyObjective | GroupThresholds | FairPrune | OBD | SCP | FairPruneChannels | MagnitudeChannels | RandomChannels
 
 METHODS: dict[str, type[Method]] = {
-    "vanilla": Vanilla,
+    **OBJECTIVES,
     "fairprune": FairPrune,
     "obd": OBD,
     "scp": SCP,
     "fairprune_channels": FairPruneChannels,
     "magnitude_channels": MagnitudeChannels,
     "random_channels": RandomChannels,
+    "group_thresholds": GroupThresholds,
 }
-OBJECTIVES = ("vanilla",)
 PRUNERS = tuple(name for name in METHODS if name not in OBJECTIVES)
 
 
@@ -51,8 +52,8 @@ __all__ = [
     "Checked",
     "FairPrune",
     "FairPruneChannels",
+    "GroupThresholds",
     "MagnitudeChannels",
     "Method",
     "RandomChannels",
-    "Vanilla",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,10 +17,14 @@ from torch.nn.modules.conv import _ConvNd
 from equiprune.errors import ModelError, Problem
 from equiprune.models import backbones, factory, storage
 from equiprune.models.cuts import Cut, adopt, unlike
-from equiprune.models.design import Design
+from equiprune.models.design import Design, Trained
+from equiprune.models.exits import collected, leave
+from equiprune.models.form import Form
+from equiprune.models.grouped_norm import routed
+from equiprune.models.reshaping import reshape
 from equiprune.models.state import differences, fill
 
-__all__ = ["Classifier", "Design", "Facts", "evaluating", "prunable"]
+__all__ = ["Classifier", "Design", "Facts", "Form", "Trained", "evaluating", "prunable"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,13 @@ class Facts:
 
 
 class Classifier(nn.Module):
-    """Images in, logits out; normalisation is inside.
+    """Images in, logits out; normalisation is inside, and what the design's form adds.
 
     `masks` holds, by parameter name such as "network.conv1.weight", a bool tensor of the
     parameter's shape, True where the weight is kept. Held weights are zero and stay so if
     `apply_masks` is called after every optimiser step. `cuts` tells which channels were removed, in order
-    (see `pruning.channels`). `notices` are facts about how it was loaded
-    that a user should be told.
+    (see `pruning.channels`). `trained` is the objective it was trained with last. `notices` are facts about how it
+    was loaded that a user should be told.
 
     Example:
         >>> model = Classifier.build(Design(backbone="simple_cnn", classes=("no", "yes"), image_size=16))
@@ -49,17 +53,22 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    offsets: Tensor
+    exit_heads: nn.ModuleList
 
     def __init__(self, network: nn.Module, design: Design) -> None:
         super().__init__()
         self.network = network
-        self.design = design
+        self.design = design.model_copy(update={"form": Form()})
+        self.fixed = False  # made for one group, which then need not be given
+        self.trained: Trained | None = None
         self.masks: dict[str, Tensor] = {}
         self.cuts: tuple[Cut, ...] = ()
         self.notices: tuple[Problem, ...] = ()
         # Not part of the state dict: the design holds them.
         self.register_buffer("mean", torch.tensor(design.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(design.std).view(1, -1, 1, 1), persistent=False)
+        reshape(self, design.form)
 
     @classmethod
     def build(cls, design: Design, seed: int = 0) -> Self:
@@ -74,14 +83,49 @@ class Classifier(nn.Module):
     def forward(
         self,
         image: Shaped[Tensor, "batch channel height width"],
-        group: Int[Tensor, " batch"] | None = None,  # noqa: ARG002 - for models that have a branch a group
+        group: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch class"]:
         """Logits of images given as uint8, or as floats in 0..1.
+
+        Args:
+            image: see above.
+            group: index of each image's group, -1 = not known; left out: not known for any. Looked at by a model that
+                needs it only. Its answer for an image of unknown group is the mean of what it says for each group.
 
         Raises:
             ModelError: the images have another type or number of channels, or the network does not
                 give one logit a class.
         """
+        form = self.design.form
+        return leave(self.exits(image, group), form.confidence, self.design.task)
+
+    def exits(
+        self,
+        image: Shaped[Tensor, "batch channel height width"],
+        group: Int[Tensor, " batch"] | None = None,
+    ) -> tuple[Float[Tensor, "batch class"], ...]:
+        """The logits of every exit, the network's own last; see `forward`."""
+        pixels = self._normalised(image)
+        form = self.design.form
+        if not form.needs_group or self.fixed:
+            return self._answers(pixels, pixels.new_zeros(len(pixels), dtype=torch.long))
+        if group is None:
+            group = torch.full((len(pixels),), -1, device=pixels.device)
+        unknown = group < 0
+        # In training mode norms and offsets see to images of unknown group themselves, in one pass.
+        if self.training or not bool(unknown.any()):
+            return self._answers(pixels, group)
+        each = [
+            self._answers(pixels[unknown], torch.full_like(group[unknown], index)) for index in range(len(form.groups))
+        ]
+        mean = [torch.stack(logits).mean(0) for logits in zip(*each, strict=True)]
+        if bool(unknown.all()):
+            return tuple(mean)
+        known = self._answers(pixels[~unknown], group[~unknown])
+        order = torch.cat([(~unknown).nonzero(), unknown.nonzero()]).squeeze(1).argsort()
+        return tuple(torch.cat([first, second])[order] for first, second in zip(known, mean, strict=True))
+
+    def _normalised(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != self.design.channels:
             raise ModelError(f"images have shape {tuple(image.shape)}, expected (batch, {self.design.channels}, h, w)")
         if image.dtype != torch.uint8 and not image.is_floating_point():
@@ -89,8 +133,23 @@ class Classifier(nn.Module):
         pixels = image.to(self.mean.dtype)
         if image.dtype == torch.uint8:
             pixels = pixels / 255
-        logits = self.network((pixels - self.mean) / self.std)
-        return backbones.check_logits(logits, len(image), len(self.design.classes))
+        return (pixels - self.mean) / self.std
+
+    def _answers(self, pixels: Tensor, group: Tensor) -> tuple[Tensor, ...]:
+        form, classes = self.design.form, len(self.design.classes)
+        with routed(self.network, group) if form.norms else nullcontext():
+            heads = self.exit_heads if form.exits else ()
+            *early, last = collected(self.network, pixels, form.exits, tuple(heads))
+        blocks = len(form.groups) if form.blocks else 1
+        last = backbones.check_logits(last, len(pixels), blocks * classes)
+        if blocks > 1:
+            last = last.unflatten(1, (blocks, classes)).sum(1)
+        found = (*early, last)
+        if form.offsets:
+            # An image of unknown group comes here in training mode only.
+            added = torch.where((group >= 0)[:, None], self.offsets[group], self.offsets.mean(0))
+            found = tuple(logits + added for logits in found)
+        return found
 
     @torch.no_grad()
     def apply_masks(self) -> None:
@@ -128,7 +187,7 @@ class Classifier(nn.Module):
 
     def saved(self) -> storage.Saved:
         """What is written of it."""
-        return storage.Saved(self.design, self.state_dict(), self.masks, self.cuts)
+        return storage.Saved(self.design, self.state_dict(), self.masks, self.cuts, self.trained)
 
     @classmethod
     def load(cls, folder: Path | str, *, factory: str | None = None) -> Self:
@@ -161,6 +220,7 @@ class Classifier(nn.Module):
             raise ModelError(problems)
         fill(model, saved.tensors)
         model.masks = saved.masks
+        model.trained = saved.trained
         return model
 
 

@@ -41,7 +41,7 @@ def flops(classifier: Classifier) -> int:
     """
     counter = FlopCounterMode(display=False)
     with evaluating(classifier), counter:
-        classifier(_images(classifier, 1))
+        classifier(_images(classifier, 1), _group(classifier, 1))
     return int(counter.get_total_flops())
 
 
@@ -60,19 +60,23 @@ def costs(classifiers: Sequence[Classifier], batches: Sequence[int] = BATCHES) -
 
 def _once(classifier: Classifier, size: int) -> float:
     """Seconds a batch, the mean over as many as fit into the time."""
-    images = _images(classifier, size)
+    images, group = _images(classifier, size), _group(classifier, size)
     cuda = images.device.type == "cuda"
     done = 0
     with evaluating(classifier):
         started = time.perf_counter()
         while True:
-            classifier(images)
+            classifier(images, group)
             done += 1
             if cuda:
                 torch.cuda.synchronize(images.device)
             seconds = time.perf_counter() - started
             if seconds > SECONDS / ROUNDS:
                 return seconds / done
+
+
+def _group(classifier: Classifier, size: int) -> torch.Tensor:
+    return torch.zeros(size, dtype=torch.long, device=classifier.mean.device)
 
 
 def _images(classifier: Classifier, size: int) -> torch.Tensor:

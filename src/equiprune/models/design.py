@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from equiprune.data.settings import Fit
+from equiprune.models.form import Form
 
 # The usual statistics of ImageNet, so that its weights see the inputs they were trained on.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -47,6 +48,7 @@ class Design(BaseModel):
     )
     fit: Fit = Field("crop", description="How images were made square.")
     source_sha256: str | None = Field(None, description="SHA-256 of the factory's file, where the backbone is one.")
+    form: Form = Field(Form(), description="What a training objective built into the network.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Design:
@@ -59,3 +61,12 @@ class Design(BaseModel):
         if not all(math.isfinite(m) for m in self.mean) or not all(math.isfinite(s) and s > 0 for s in self.std):
             raise ValueError("mean must be finite, std finite and above 0")
         return self
+
+
+class Trained(BaseModel):
+    """The objective that a classifier was trained with last, by which it is trained on after a cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    settings: dict[str, Any]

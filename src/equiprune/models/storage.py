@@ -23,7 +23,7 @@ from torch import Tensor
 from equiprune import files
 from equiprune.errors import ModelError, Problem
 from equiprune.models.cuts import Cut
-from equiprune.models.design import Design
+from equiprune.models.design import Design, Trained
 
 WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
 MASK = "mask:"
@@ -47,18 +47,21 @@ class Document(BaseModel):
     design: Design
     masks: dict[str, Kept]
     cuts: tuple[Cut, ...] = ()
+    trained: Trained | None = None
+    needs_group: bool = False
     sha256: str
     versions: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """What a folder holds: the design, the tensors by name, the masks (True = kept) by parameter name, the cuts."""
+    """What a folder holds: the design, tensors by name, masks (True = kept) by parameter name, cuts, the objective."""
 
     design: Design
     tensors: dict[str, Tensor]
     masks: dict[str, Tensor]
     cuts: tuple[Cut, ...] = ()
+    trained: Trained | None = None
 
 
 def pair(path: Path) -> tuple[Path, Path]:
@@ -96,6 +99,8 @@ def write(path: Path, saved: Saved) -> list[Path]:
         design=saved.design,
         masks={name: Kept(kept=int(kept.sum()), total=kept.numel()) for name, kept in saved.masks.items()},
         cuts=saved.cuts,
+        trained=saved.trained,
+        needs_group=saved.design.form.needs_group,
         sha256=files.sha256(weights),
         versions={"equiprune": version("equiprune"), "torch": torch.__version__},
     )
@@ -151,7 +156,7 @@ def read(folder: Path) -> Saved:
     if problems:
         raise ModelError(problems)
     masks = {name: _unpacked(bits, tensors[name]) for name, bits in packed.items()}
-    return Saved(document.design, tensors, masks, document.cuts)
+    return Saved(document.design, tensors, masks, document.cuts, document.trained)
 
 
 def _document(path: Path) -> Document:

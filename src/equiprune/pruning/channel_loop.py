@@ -24,6 +24,7 @@ from equiprune.errors import Problem, UsageError
 from equiprune.models import factory
 from equiprune.models.classifier import Classifier
 from equiprune.models.cuts import left
+from equiprune.objectives import tune
 from equiprune.predicting import predict
 from equiprune.predictions import Predictions
 from equiprune.progress import say
@@ -31,7 +32,7 @@ from equiprune.pruning.channels import PREFIX, Channels, cut, lowest_units, name
 from equiprune.pruning.watching import GAPS, SPENT, Limits, best, limited, watched
 from equiprune.training import checkpoint
 from equiprune.training.log import Log
-from equiprune.training.loop import Training, fit, objective
+from equiprune.training.loop import Training
 
 ITERATIONS = "iterations"
 FLOOR = 200  # permutations behind the noise floor of an iteration's gap
@@ -184,7 +185,7 @@ def _tuned(
         settings = training.settings.model_copy(update={"epochs": schedule.tune, "learning_rate": rate})
         seed = training.seed * 1000 + iteration  # other batches each time
         own = replace(training, settings=settings, folder=folder, seed=seed)
-        model = fit(model, cohort, own, objective(model))
+        model = tune(model, cohort, own)
         records = Log(folder).records if folder is not None else []
     if folder is not None:
         model.save(folder)

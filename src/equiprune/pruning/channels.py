@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from equiprune.errors import ModelError, Problem, UsageError
+from equiprune.models.asked import asked
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.cuts import Cut, adopt
 from equiprune.models.design import Design
-from equiprune.pruning.graph import Channels, Graph, Part
+from equiprune.pruning.graph import Channels, Graph, Part, short
 
 __all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]
 
@@ -90,7 +91,7 @@ def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classi
         raise UsageError(problems)
     parts = [part for found, numbers in chosen.items() for part in graph.parts(found.layer, numbers)]
     smaller = classifier.clone()
-    modules = dict(smaller.network.named_modules())
+    modules = {short(name): module for name, module in smaller.named_modules()}
     _silence(modules, parts)
     silent = smaller.clone()
     _adopt(smaller, _gone(modules, parts))
@@ -105,7 +106,7 @@ def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classi
 def _graph(classifier: Classifier) -> Graph:
     side = classifier.design.image_size
     blank = torch.zeros(1, classifier.design.channels, side, side).to(classifier.mean)
-    return Graph(classifier.network, (blank - classifier.mean) / classifier.std)
+    return Graph(asked(classifier), blank)
 
 
 def _probe(design: Design) -> Tensor:
@@ -177,16 +178,17 @@ def _gone(modules: Mapping[str, nn.Module], parts: Sequence[Part]) -> Gone:
 
 def _adopt(classifier: Classifier, gone: Gone) -> None:
     """Takes the entries out of every tensor and of its mask, in place."""
-    state: dict[str, Any] = dict(classifier.network.state_dict())
+    state: dict[str, Tensor] = {short(name): tensor for name, tensor in classifier.state_dict().items()}
+    full = {short(name): name for name in classifier.state_dict()}
     smaller = {name: state[name] for name in dict.fromkeys(name for name, _ in gone) if name in state}
     masks = classifier.masks
     for (name, axis), index in gone.items():
         if name in smaller:
             keep = torch.tensor([place for place in range(smaller[name].shape[axis]) if place not in index])
             smaller[name] = smaller[name].index_select(axis, keep.to(smaller[name].device))
-            if PREFIX + name in masks:
-                masks[PREFIX + name] = masks[PREFIX + name].index_select(axis, keep.to(masks[PREFIX + name].device))
-    adopt(classifier.network, smaller)
+            if full[name] in masks:
+                masks[full[name]] = masks[full[name]].index_select(axis, keep.to(masks[full[name]].device))
+    adopt(classifier, {full[name]: tensor for name, tensor in smaller.items()})
 
 
 def _compare(silent: Classifier, smaller: Classifier, layers: str) -> None:
@@ -208,7 +210,7 @@ def _compare(silent: Classifier, smaller: Classifier, layers: str) -> None:
     less = smaller.clone().to(precision)
     try:
         with evaluating(less):
-            found = less(images.to(less.mean))
+            found = torch.cat(less.exits(images.to(less.mean)))
     except Exception as error:  # anything: the network is the user's
         refuse(error, "")
     off = float((found - expected).abs().max())
@@ -224,11 +226,11 @@ def _logits(silent: Classifier, images: Tensor) -> tuple[torch.dtype, Tensor]:
     try:
         whole = silent.clone().to(torch.float64)
         with evaluating(whole):
-            return torch.float64, whole(images.to(whole.mean))
+            return torch.float64, torch.cat(whole.exits(images.to(whole.mean)))
     except (RuntimeError, TypeError):
         whole = silent.clone().to(torch.float32)
         with evaluating(whole):
-            return torch.float32, whole(images.to(whole.mean))
+            return torch.float32, torch.cat(whole.exits(images.to(whole.mean)))
 
 
 def _trains(classifier: Classifier, images: Tensor) -> Exception | None:
@@ -236,7 +238,8 @@ def _trains(classifier: Classifier, images: Tensor) -> Exception | None:
     copy = classifier.clone().train()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            copy.network((images.to(copy.mean) - copy.mean) / copy.std)
+            group = torch.arange(len(images), device=copy.mean.device) % max(1, len(copy.design.form.groups))
+            copy.exits(images.to(copy.mean), group)
     except Exception as error:
         return error
     return None

@@ -53,6 +53,11 @@ class Part:
     index: tuple[int, ...]
 
 
+def short(name: str) -> str:
+    """A layer's name without what a classifier puts before it."""
+    return name.removeprefix("classifier.").removeprefix("network.")
+
+
 class Graph:
     """The dependencies of a network, found by one pass of a blank image.
 
@@ -65,7 +70,8 @@ class Graph:
     """
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self.names: dict[Any, str] = {module: name for name, module in network.named_modules()}
+        # A classifier's network and exits are called as its users call them.
+        self.names: dict[Any, str] = {module: short(name) for name, module in network.named_modules()}
         self.order: list[nn.Module] = []  # convolutions as they are used; one that is used twice stands here twice
         hooks = [
             module.register_forward_hook(lambda used, _args, _out: self.order.append(used))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from equiprune import curvature
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.files import write_json
+from equiprune.models.asked import PREFIX, asked
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.progress import bar
 from equiprune.pruning.masks import prunable
@@ -26,12 +28,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def sampled(train: Cohort, count: int, seed: int, iteration: int, *, by_group: bool) -> Cohort:
-    """At most `count` random rows, of each group or of all (then all in one group), in manifest order."""
+    """At most `count` random rows, of each group or of all, in manifest order."""
     generator = np.random.default_rng([seed, iteration])
     if by_group:
         pools = [np.flatnonzero(train.group == group) for group in range(len(train.groups))]
     else:
-        train = replace(train, group=np.zeros(len(train), dtype=np.int64), groups=("all",))
         pools = [np.arange(len(train))]
     rows = [generator.choice(pool, min(count, len(pool)), replace=False) for pool in pools]
     return train.take(np.sort(np.concatenate(rows)))
@@ -52,15 +53,13 @@ def second_order(
         model: in evaluation mode for the while.
         cohort: the rows the second derivative is averaged over.
         training: for pixels and device.
-        groups: names, in the order of the cohort's group index.
+        groups: those of the cohort; or one name for all rows.
         biases: whether biases are prunable.
         estimator: of the second derivative; a stochastic one is seeded by the training's seed.
 
     Returns:
         group to parameter name to a tensor shaped like the parameter.
     """
-    loss: curvature.Loss = "cross_entropy" if cohort.task == "multiclass" else "bce"
-    chosen = curvature.Stochastic(seed=training.seed) if estimator == "stochastic" else estimator
     with evaluating(model), bar("second derivatives") as progress:
         done = 0
 
@@ -69,12 +68,43 @@ def second_order(
             done += rows
             progress(done, len(cohort))
 
-        diagonals = curvature.diagonal(model, _Rows(cohort, training), groups, loss, chosen, progress=count)
+        diagonals = _diagonals(model, cohort, training, groups, estimator, count)
     weights = prunable(model, include_bias=biases)
     return {
         group: {name: diagonal.pop(name).mul_(weight.detach().square()).mul_(0.5) for name, weight in weights.items()}
         for group, diagonal in diagonals.items()
     }
+
+
+def _diagonals(
+    model: Classifier,
+    cohort: Cohort,
+    training: Training,
+    groups: Sequence[str],
+    estimator: curvature.Named,
+    count: Callable[[int], None],
+) -> curvature.Diagonals:
+    """Of the loss of the model's task, of all its exits; a model that needs the group is measured group by group."""
+    task: Literal["cross_entropy", "bce"] = "cross_entropy" if cohort.task == "multiclass" else "bce"
+    form = model.design.form
+    loss: curvature.Loss = curvature.Exits(task, form.weights) if form.exits else task
+    chosen = curvature.Stochastic(seed=training.seed) if estimator == "stochastic" else estimator
+    by_group = tuple(groups) == cohort.groups
+
+    def measured(index: int, rows: Cohort, names: Sequence[str]) -> curvature.Diagonals:
+        found = curvature.diagonal(
+            asked(model, index), _Rows(rows, training, own=len(names) > 1), names, loss, chosen, progress=count
+        )
+        for group, diagonal in found.items():
+            found[group] = {name.removeprefix(PREFIX): values for name, values in diagonal.items()}
+        return found
+
+    if not form.needs_group:
+        return measured(0, cohort, groups)
+    parts = [cohort.take(cohort.group == index) for index in range(len(form.groups))]
+    return curvature.combined(
+        measured(index, rows, [groups[index if by_group else 0]]) for index, rows in enumerate(parts) if len(rows)
+    )
 
 
 def difference(saliency: dict[str, dict[str, Tensor]], unprivileged: str, beta: float) -> dict[str, Tensor]:
@@ -94,14 +124,15 @@ def difference(saliency: dict[str, dict[str, Tensor]], unprivileged: str, beta: 
 
 @dataclass(frozen=True)
 class _Rows:
-    """A cohort's batches as the curvature reads them, as often as it wants to."""
+    """A cohort's batches as the curvature reads them, as often as it wants to: by its own groups, or all in one."""
 
     cohort: Cohort
     training: Training
+    own: bool
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in batches(self.cohort, self.training.pixels, batch_size=BATCH):
-            yield batch.image, batch.label, batch.group
+            yield batch.image, batch.label, batch.group if self.own else torch.zeros_like(batch.group)
 
 
 def record_saliency(saliency: dict[str, dict[str, Tensor]], folder: Path | None) -> None:

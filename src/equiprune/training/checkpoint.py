@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from equiprune.models.classifier import Classifier
 from equiprune.models.storage import write_tensors
@@ -49,27 +49,40 @@ class Best:
         self.classifier.apply_masks()
 
 
-def store(folder: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Writes model, optimiser and progress as one file, whole or not at all."""
+def store(
+    folder: Path | None,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    beside: nn.Module | None = None,
+) -> None:
+    """Writes model, what is trained beside it, optimiser and progress as one file, whole or not at all."""
     if folder is None:
         return
     tensors = {f"model/{name}": tensor for name, tensor in classifier.state_dict().items()}
+    if beside is not None:
+        tensors |= {f"beside/{name}": tensor for name, tensor in beside.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items() if value is not None}
     write_tensors(folder / CHECKPOINT, tensors, {"progress": progress.model_dump_json()})
 
 
-def restore(folder: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer) -> Progress:
-    """Puts model and optimiser back to the last finished epoch; a fresh `Progress` where there is none."""
+def restore(
+    folder: Path | None,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    beside: nn.Module | None = None,
+) -> Progress:
+    """Puts all back to the last finished epoch; a fresh `Progress` where there is none."""
     if folder is None or not (folder / CHECKPOINT).is_file():
         return Progress()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    model: dict[str, Tensor] = {}
+    saved: dict[str, dict[str, Tensor]] = {"model": {}, "beside": {}}
     with safe_open(folder / CHECKPOINT, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
             kind, rest = name.split("/", 1)
-            if kind == "model":
-                model[rest] = file.get_tensor(name)
+            if kind in saved:
+                saved[kind][rest] = file.get_tensor(name)
             else:
                 index, key = rest.split("/", 1)
                 parameter, value = parameters[int(index)], file.get_tensor(name)
@@ -77,7 +90,9 @@ def restore(folder: Path | None, classifier: Classifier, optimizer: torch.optim.
                 like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
                 optimizer.state[parameter][key] = like.copy_(value)
         progress = Progress(**json.loads(file.metadata()["progress"]))
-    classifier.load_state_dict(model)
+    classifier.load_state_dict(saved["model"])
+    if beside is not None:
+        beside.load_state_dict(saved["beside"])
     classifier.apply_masks()
     return progress
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from equiprune.audit import point
 from equiprune.data.augment import Augment
@@ -28,7 +28,7 @@ AUGMENT = {"paper": Augment(), "flips": Augment(rotate=0.0, scale=(1.0, 1.0), au
 MOMENTUM = 0.9
 CPU = torch.device("cpu")
 
-Loss = Callable[[Batch], Tensor]
+Loss = Callable[[Classifier, Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,21 @@ class Training:
     folder: Path | None = None
 
 
-def task_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy; for multi-label targets binary cross-entropy, unknown (nan) labels left out.
+@runtime_checkable
+class Penalised(Protocol):
+    """A loss that tells, after each call, what it adds to the task's."""
 
-    Args:
-        logits: (sample, class).
-        label: class indices (sample,), or 0 / 1 / nan (sample, class).
-
-    Returns:
-        The mean over samples, or over known labels (0 where none is known).
-
-    Example:
-        >>> round(task_loss(torch.zeros(1, 2), torch.tensor([[1.0, float("nan")]])).item(), 4)
-        0.6931
-    """
-    if label.ndim == 1:
-        return functional.cross_entropy(logits, label)
-    known = label.isfinite()
-    each = functional.binary_cross_entropy_with_logits(logits, label.nan_to_num(0.0), reduction="none")
-    return (each * known).sum() / known.sum().clamp_min(1)
+    penalty: Tensor
 
 
-def objective(classifier: Classifier) -> Loss:
-    """The loss a classifier was trained with, for training it on: that of its task."""
-    return lambda batch: task_loss(classifier(batch.image, batch.group), batch.label)
+@runtime_checkable
+class Ramped(Protocol):
+    """A loss that wants to know the share of the training that is done, 0 to 1."""
+
+    progress: float
 
 
-def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) -> Classifier:
+def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, *, together: int = 1) -> Classifier:
     """Trains the classifier in place and leaves it at its best epoch.
 
     The best epoch is the first with the highest macro F1 on the validation split. Weights that a
@@ -87,7 +75,10 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) 
         classifier: on `training.device`.
         cohort: with splits "train" and "validation".
         training: see `Training`.
-        loss: from a batch on the device to a scalar.
+        loss: from the classifier and a batch on the device to a scalar. One that is a module (an adversary) is trained
+            along, with the learning rate times its `rate` where it has one, and checkpointed; see also `Penalised`
+            and `Ramped`.
+        together: images of one class that stand side by side in the shuffled order, so that a batch has several.
 
     Raises:
         ModelError: the loss is no longer a number; names epoch and step.
@@ -95,15 +86,16 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) 
     settings = training.settings
     train, validation = cohort.subset("train"), cohort.subset("validation")
     classifier.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(classifier.parameters(), settings)
+    beside = loss.to(training.device) if isinstance(loss, nn.Module) else None
+    optimizer = _optimizer(classifier, beside, settings)
     log, best = Log(training.folder), Best(classifier, training.folder)
-    progress = restore(training.folder, classifier, optimizer)
+    progress = restore(training.folder, classifier, optimizer, beside)
     log.keep(progress.epoch)
     for epoch in range(progress.epoch, settings.epochs):
         if settings.patience is not None and epoch - progress.best_epoch > settings.patience:
             break
         started = time.monotonic()
-        mean_loss = _one_epoch(classifier, train, training, optimizer, loss, epoch)
+        means = _one_epoch(classifier, train, training, optimizer, loss, epoch, together)
         seconds = time.monotonic() - started
         figures = point(predict(classifier, validation, training.pixels))
         better = figures.f1 > progress.best_f1
@@ -117,7 +109,7 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) 
         log.add(
             {
                 "epoch": epoch + 1,
-                "loss": mean_loss,
+                **means,
                 "learning_rate": settings.learning_rate_at(epoch),
                 "seconds": seconds,
                 "images_per_second": len(train) / seconds,
@@ -126,9 +118,9 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss) 
                 "best": better,
             }
         )
-        store(training.folder, classifier, optimizer, progress)
+        store(training.folder, classifier, optimizer, progress, beside)
         say(
-            f"epoch {epoch + 1}/{settings.epochs}: loss {mean_loss:.3f}, validation F1 {figures.f1:.3f}"
+            f"epoch {epoch + 1}/{settings.epochs}: loss {means['loss']:.3f}, validation F1 {figures.f1:.3f}"
             f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
         )
     best.recall()
@@ -142,10 +134,12 @@ def _one_epoch(
     optimizer: torch.optim.Optimizer,
     loss: Loss,
     epoch: int,
-) -> float:
+    together: int,
+) -> dict[str, float]:
+    """The mean loss, and penalty where there is one."""
     settings = training.settings
     for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate_at(epoch)
+        group["lr"] = settings.learning_rate_at(epoch) * group["factor"]
     # Every epoch starts from its own seed, so a resumed run needs no generator state.
     torch.manual_seed(training.seed * 1_000_003 + epoch)
     classifier.train()
@@ -157,31 +151,39 @@ def _one_epoch(
         epoch=epoch,
         augment=AUGMENT[settings.augment],
         balanced=settings.balanced,
+        together=together,
         workers=settings.workers,
     )
     losses: list[Tensor] = []
+    penalties: list[Tensor] = []
     sizes: list[int] = []
     with bar(f"epoch {epoch + 1}/{settings.epochs}") as progress:
         for batch in loader:
             moved = Batch(*(part.to(training.device, non_blocking=True) for part in batch))
+            if isinstance(loss, Ramped):
+                loss.progress = (epoch + len(losses) / len(loader)) / settings.epochs
             with torch.autocast(training.device.type, torch.bfloat16, enabled=_half(settings, training.device)):
-                value = loss(moved)
+                value = loss(classifier, moved)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
             classifier.apply_masks()
             losses.append(value.detach())
+            if isinstance(loss, Penalised):
+                penalties.append(loss.penalty.detach())
             sizes.append(len(batch.index))
             progress(sum(sizes), len(train))
-    return _mean(torch.stack(losses).double().cpu(), sizes, epoch)
+    found = {"loss": _mean(losses, sizes, epoch, "loss")}
+    return found | ({"penalty": _mean(penalties, sizes, epoch, "penalty")} if penalties else {})
 
 
-def _mean(losses: Tensor, sizes: list[int], epoch: int) -> float:
+def _mean(values: Sequence[Tensor], sizes: list[int], epoch: int, what: str) -> float:
+    losses = torch.stack(list(values)).double().cpu()
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise ModelError(
             Problem(
-                f"the loss is {losses[bad[0, 0]].item()} in epoch {epoch + 1}, step {int(bad[0, 0]) + 1}",
+                f"the {what} is {losses[bad[0, 0]].item()} in epoch {epoch + 1}, step {int(bad[0, 0]) + 1}",
                 hint="Try a lower learning_rate",
             )
         )
@@ -193,11 +195,17 @@ def _half(settings: TrainingSettings, device: torch.device) -> bool:
     return settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
 
 
-def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(classifier: nn.Module, beside: nn.Module | None, settings: TrainingSettings) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained: list[dict[str, Any]] = [{"params": _trained(classifier), "factor": 1.0}]
+    if beside is not None and _trained(beside):
+        trained.append({"params": _trained(beside), "factor": getattr(beside, "rate", 1.0)})
     if settings.optimizer == "adam":
         return torch.optim.Adam(trained, lr=rate, weight_decay=decay)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
     return torch.optim.SGD(trained, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

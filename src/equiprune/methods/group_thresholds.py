@@ -1,0 +1,139 @@
+"""Thresholds by group (Hardt, Price and Srebro, 2016): after training, each group's own offsets of the logits."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from equiprune.audit import Point, point
+from equiprune.data.cohort import Cohort
+from equiprune.metrics.tradeoff import fate
+from equiprune.models.classifier import Classifier
+from equiprune.models.reshaping import reshape
+from equiprune.objectives.train import check_groups
+from equiprune.predicting import exit_logits, scored
+from equiprune.progress import say
+from equiprune.pruning.watching import Gap
+from equiprune.training.loop import Training
+
+ROUNDS = 10
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+
+
+class GroupThresholds(BaseModel):
+    """Numbers added to the logits, one a group and class, such that every group has the class's overall TPR.
+
+    **The model needs the group of every image at use**: whoever uses it decides by the attribute. For an image of
+    unknown group the mean over groups is added.
+
+    They are found on validation: with two classes or several findings each group's threshold is where its true
+    positive rate is that of all; with more classes this is done class by class, some rounds, as an offset of one class
+    moves the others. Of the offsets, and of parts of them, the one with the best FATE is kept that loses at most
+    `budget` of macro F1. A class with fewer than `least` images in a group keeps its threshold there.
+
+    Example:
+        >>> GroupThresholds().least
+        10
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: ClassVar[str] = "group_thresholds"
+
+    gap: Gap = "eopp1"
+    budget: float = Field(0.02, ge=0, description="Macro F1 on validation that may be lost.")
+    least: int = Field(10, ge=1, description="Images of a class in a group from which a threshold is chosen.")
+
+    def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
+        """A copy of the classifier that knows the offsets; none where no offsets are better."""
+        check_groups(classifier, cohort)
+        model = classifier.clone()
+        form = model.design.form.model_copy(update={"groups": cohort.groups, "offsets": True})
+        reshape(model, form)
+        validation = cohort.subset("validation")
+        exits = exit_logits(model, validation, training.pixels)
+        group = torch.as_tensor(validation.group)
+        found = offsets(exits[-1], torch.as_tensor(validation.label), group, len(cohort.groups), self.least)
+
+        def figures(strength: float) -> Point:
+            added = torch.cat([found, found.mean(0)[None]])[group] * strength
+            return point(scored([logits + added for logits in exits], validation, form.confidence))
+
+        before = figures(0.0)
+        kept, best = 0.0, 0.0
+        for strength in STRENGTHS:
+            now = figures(strength)
+            gap, first = getattr(now, self.gap), getattr(before, self.gap)
+            if gap is None or first is None or before.f1 - now.f1 > self.budget:
+                continue
+            value = fate(now.f1, before.f1, gap, first)
+            if value > best:
+                kept, best = strength, value
+        told = "none is better than one threshold for all" if not kept else f"{kept:.0%} of the offsets are kept"
+        say(f"thresholds by group: {told}")
+        model.offsets += (kept * found).to(model.offsets)
+        return model
+
+
+def offsets(
+    logits: Float[Tensor, "row class"], label: Tensor, group: Tensor, groups: int, least: int
+) -> Float[Tensor, "group class"]:
+    """What is to be added to each group's logits, so that its TPR of each class is that of all rows.
+
+    Args:
+        logits: float64.
+        label: class indices, or 0 / 1 / nan a finding.
+        group: index, -1 = not known.
+        groups: how many there are.
+        least: positives from which an offset is chosen; 0 below.
+
+    Example:
+        >>> logits = torch.tensor([[2.0], [1.0], [-1.0], [-2.0]], dtype=torch.float64)
+        >>> offsets(logits, torch.ones(4, 1), torch.tensor([0, 0, 1, 1]), 2, least=1).flatten().tolist()
+        [-1.5, 1.5]
+    """
+    found = torch.zeros(groups, logits.shape[1], dtype=logits.dtype)
+    multiclass = label.ndim == 1
+    positive = torch.nn.functional.one_hot(label, logits.shape[1]).bool() if multiclass else label == 1
+    rounds = ROUNDS if multiclass and logits.shape[1] > 2 else 1
+    wanted = _rates(logits, positive, multiclass=multiclass)
+    # With two classes an offset of the second alone decides.
+    classes = range(1, 2) if multiclass and logits.shape[1] == 2 else range(logits.shape[1])
+    for _ in range(rounds):
+        for index in range(groups):
+            for k in classes:
+                own = (group == index) & positive[:, k]
+                if int(own.sum()) < least:
+                    continue
+                margin = _margin(logits + found[group.clamp_min(0)], k, multiclass=multiclass)[own]
+                found[index, k] += _shift(margin, float(wanted[k]))
+    return found
+
+
+def _rates(logits: Tensor, positive: Tensor, *, multiclass: bool) -> Float[Tensor, " class"]:
+    """The true positive rate of each class, over all rows."""
+    over = torch.stack([_margin(logits, k, multiclass=multiclass) > 0 for k in range(logits.shape[1])], 1)
+    return (over & positive).sum(0) / positive.sum(0).clamp_min(1)
+
+
+def _margin(logits: Tensor, k: int, *, multiclass: bool) -> Float[Tensor, " row"]:
+    """By how much a class is called: its logit, over the largest of the others where one class is called."""
+    if not multiclass:
+        return logits[:, k]
+    others = logits.clone()
+    others[:, k] = -torch.inf
+    return logits[:, k] - others.amax(1)
+
+
+def _shift(margin: Float[Tensor, " positive"], rate: float) -> float:
+    """What is added to the margins so that this share of them is above 0."""
+    ordered = margin.sort(descending=True).values
+    called = round(rate * len(ordered))
+    if called == 0:
+        return -float(ordered[0]) - 1e-6
+    if called == len(ordered):
+        return max(0.0, -float(ordered[-1]) + 1e-6)
+    return -float((ordered[called - 1] + ordered[called]) / 2)
