@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from equiprune.audit import Audit, audit, infer_privileged, point
+from equiprune.audit import Audit, audit, chance, infer_privileged, point
 from equiprune.errors import DataError, UsageError
 from equiprune.predictions import Predictions
 
@@ -394,3 +394,14 @@ def test_the_floor_holds_where_units_have_rows_in_both_groups() -> None:
         values.append(gap.value or 0)
         floors.append(gap.floor or 0)
     assert np.mean(floors) == pytest.approx(np.mean(values), abs=float(4 * np.std(values) / math.sqrt(40)))
+
+
+@pytest.mark.parametrize(("n", "classes", "groups"), [(400, 3, 2), (600, 2, 3), (60, 8, 2)])
+def test_the_chance_of_a_loop_is_the_audits(n: int, classes: int, groups: int) -> None:
+    rng = np.random.default_rng(n)
+    label, score = rng.integers(0, classes, n), rng.dirichlet(np.ones(classes), n)
+    group = rng.integers(-1, groups, n)
+    found = Predictions(label, score, group, [f"c{k}" for k in range(classes)], [f"g{g}" for g in range(groups)])
+    gaps = audit(found, replicates=50, seed=3).gaps
+    told = chance(found, ("eopp0", "eopp1", "eodd"), replicates=50, seed=3)
+    assert {name: (gaps[name].floor, gaps[name].p_value) for name in told} == told

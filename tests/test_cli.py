@@ -90,8 +90,8 @@ def test_fail_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("train", "m.csv", "--label", "x", "--attribute", "y", "--out", "OUT", "--set", "epoch=3"), 2, "'epochs'"),
         (("train", "m.csv", "--attribute", "y", "--out", "OUT"), 2, "label"),
         (("audit", "absent.csv", "--attribute", "sex"), 3, "absent.csv"),
-        (("audit", "absent.csv"), 2, "--attribute"),
-        (("report", "absent"), 2, "absent"),
+        (("audit", "absent.csv"), 3, "absent.csv: there is no such file or run"),
+        (("report", "absent"), 3, "absent"),
         (("data", "check", "absent.csv", "--label", "x", "--attribute", "y"), 3, "absent.csv"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +191,27 @@ def test_a_privileged_group_that_does_not_exist_is_told_before_the_run_begins(
     assert _run("prune", lesions, "--model", runs / "vanilla", "--method", method, *setting, "--out", out) == 2
     assert "no group 'drak'. Did you mean 'dark'" in capsys.readouterr().err
     assert not (out / "run.json").exists()
+
+
+def test_a_run_that_is_not_complete_is_neither_exported_nor_pruned(
+    lesions: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "scp", tmp_path / "half")
+    (tmp_path / "half" / "audit.json").unlink()
+    assert _run("export", tmp_path / "half", "--out", tmp_path / "m.onnx") == 2
+    assert "this run is not complete" in capsys.readouterr().err
+    out = ("--out", tmp_path / "new")
+    assert _run("prune", lesions, "--model", tmp_path / "half", "--method", "scp", *out) == 2
+    assert "this run is not complete" in capsys.readouterr().err
+    step = ("--step", "01-scp", "--format", "safetensors")
+    assert _run("export", tmp_path / "half", *step, "--out", tmp_path / "m.safetensors") == 0
+
+
+def test_another_backbone_than_the_runs_and_missing_columns_are_told(
+    lesions: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", tmp_path / "new")
+    assert _run("prune", lesions, "--model", runs / "scp", "--backbone", "resnet18", *out) == 2
+    assert "the run's model is a simple_cnn" in capsys.readouterr().err
+    assert _run("prune", lesions, "--model", runs / "scp" / "steps" / "01-scp", *out) == 2
+    assert "--label (or --labels) and --attribute" in capsys.readouterr().err

@@ -258,6 +258,15 @@ def test_features_that_are_not_numbers_are_refused_with_the_layer() -> None:
         model_scores(net, [(image, group, group)], ["first", "left"])
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e18])
+@pytest.mark.parametrize("published", [False, True])
+def test_neither_score_follows_the_scale_however_extreme(scale: float, published: bool) -> None:
+    features = torch.randn(24, 5, 3, 3, generator=torch.Generator().manual_seed(3))
+    groups = [0, 1] * 12
+    expected = channel_scores(features, groups, published=published)
+    torch.testing.assert_close(channel_scores(features * scale, groups, published=published), expected)
+
+
 @pytest.mark.parametrize(
     ("features", "groups", "told"),
     [

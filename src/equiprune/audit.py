@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import get_args
@@ -152,6 +153,38 @@ def audit(
         gaps=every,
         null=null,
     ).audit(replicates=replicates, seed=seed, min_support=min_support)
+
+
+def chance(
+    predictions: Predictions, names: Sequence[str], *, replicates: int = 200, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """The noise floor and the p-value of some gaps of counts, as `audit` has them, in a fraction of its time.
+
+    Args:
+        predictions: of one split.
+        names: of eopp0, eopp1 and eodd.
+        replicates: permutations.
+        seed: see `audit`.
+
+    Returns:
+        By name; nan where undefined.
+    """
+    from equiprune import records
+    from equiprune.metrics import testing
+    from equiprune.metrics.null import null_of_counts
+
+    check_groups(predictions, None)
+    counts = count(predictions).take(slice(-1))
+    among = records.compared_pairs(counts, records.supported(counts, MIN_SUPPORT))
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(3)[1])
+    known = predictions.take(np.flatnonzero(predictions.group >= 0))
+    null = null_of_counts(known, among, Policy("half_mean", "skip"), replicates, rng)
+    values = {"eopp0": gaps.eopp0(counts), "eopp1": gaps.eopp1(counts), "eodd": gaps.eodd(counts)}
+    found = {}
+    for name in names:
+        floor, _, p = testing.chance(float(null.seen.get(name, values[name])), null.worst[name])
+        found[name] = (floor, p)
+    return found
 
 
 def check_options(eodd: str, zero_support: str, replicates: int, min_support: int, seed: int = 0) -> None:

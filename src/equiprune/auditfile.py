@@ -250,6 +250,9 @@ class Audit(BaseModel):
     cost: dict[Literal["before", "after"], Cost] | None = Field(
         None, description="Of a run: the first step's model and the last's, measured in turns."
     )
+    needs_attribute: bool | None = Field(
+        None, description="Of a run: whether the model must be told the attribute of every image at use."
+    )
     source: Source | None = Field(None, description="Of an audit made by the command; null where arrays were audited.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before leaning on the figures.")
 

@@ -119,10 +119,16 @@ def prune(
     _one_of(method, PRUNERS, "--method")
     raw: dict[str, Any] = {"data": {}, "model": {}}
     refuse_missing([model], "run or file of weights")
+    given = columns.given()
     if (model / "run.json").is_file():
         raw = RunFolder(model).read()["recipe"]
+        own = raw["model"]["backbone"]
+        if backbone not in (None, own) and ".py:" not in str(backbone):
+            raise UsageError(Problem(f"the run's model is a {own}, not a {backbone}", hint="Leave --backbone out"))
+    elif "attribute" not in given or not {"label", "labels"} & set(given):
+        what = "the model is no run, so the manifest's columns must be named: --label (or --labels) and --attribute"
+        raise UsageError(Problem(what, file=str(model)))
     kept = {key: value for key, value in raw["data"].items() if key != "manifest"}
-    given = columns.given()
     if "label" in given or "labels" in given:
         kept = {key: value for key, value in kept.items() if key not in ("label", "labels")}
     raw = {

@@ -80,6 +80,10 @@ def channel_scores(
     step = max(1, bound // each)
     for start in range(0, len(out), step):
         maps = read[:, start : start + step][order].transpose(0, 1).to(wide)
+        if temperature is None or published:
+            # Neither score follows the scale, and squares of very large or small features would leave float32.
+            largest = maps.abs().amax((1, 2), keepdim=True)
+            maps = maps / torch.where(largest > 0, largest, 1.0)
         # The norms of d_ij hardly differ once the mean map is taken off: no digits are lost in their difference.
         if published:
             logits, own = _by_cosine(maps, temperature or 1.0)

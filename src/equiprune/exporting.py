@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equiprune.errors import ModelError, Problem, UsageError
+from equiprune.errors import ModelError, Problem, UsageError, nearest
 from equiprune.files import replacing, write_text
 from equiprune.models import storage
 from equiprune.models.classifier import Classifier, evaluating
+from equiprune.models.exits import collected, leave
+from equiprune.models.reshaping import folded
 
 Format = Literal["onnx", "safetensors", "torch"]
 ENDINGS = {"onnx": (".onnx",), "safetensors": (".safetensors",), "torch": (".pt", ".pth")}
@@ -39,14 +42,18 @@ def load(network: torch.nn.Module, file: str) -> torch.nn.Module:
         layer = network.get_submodule(path)
         if getattr(layer, "groups", 1) > 1 and layer.groups == layer.in_channels == layer.out_channels:
             layer.groups = layer.in_channels = layer.out_channels = len(tensor)
+        if tensor.dim() and hasattr(layer, "num_features"):
+            layer.num_features = len(tensor)
         parameter = isinstance(getattr(layer, key), torch.nn.Parameter)
         setattr(layer, key, torch.nn.Parameter(tensor) if parameter else tensor)
     return network.eval()
 '''
 
 
-def export(classifier: Classifier, out: Path, kind: Format) -> list[Path]:
+def export(classifier: Classifier, out: Path, kind: Format, group: str | None = None) -> list[Path]:
     """Writes a classifier for other programs, and returns the files.
+
+    A model that needs the group at use is written for one group, as onnx or torch; safetensors keeps it whole.
 
     - onnx: one file. Input `image`, float32 (batch, channel, height, width) scaled to 0..1; normalisation is inside.
       Output `logits`. Compared with this model in onnxruntime before it is put in place.
@@ -58,16 +65,34 @@ def export(classifier: Classifier, out: Path, kind: Format) -> list[Path]:
         classifier: stays as it is.
         out: the file; its ending must be the format's.
         kind: the format.
+        group: whose images it is for, where the model needs the group.
 
     Raises:
-        UsageError: another ending, or the packages that ONNX needs are missing.
+        UsageError: another ending, the packages that ONNX needs are missing, no group is named and the model needs one
+            (or the other way round), or early exits as torch.
         ModelError: the network cannot be exported, or the exported one gives other logits.
     """
     if out.suffix not in ENDINGS[kind]:
         raise UsageError(Problem(f"a file of {kind} ends in {' or '.join(ENDINGS[kind])}", file=str(out)))
     if kind == "safetensors":
         return storage.write(out, classifier.saved())
-    return _onnx(classifier, out) if kind == "onnx" else _torch(classifier, out)
+    alone = _alone(classifier, group)
+    if kind == "torch" and alone.design.form.exits:
+        hint = "onnx and safetensors keep them"
+        raise UsageError(Problem("a state dict of the backbone cannot hold early exits", hint=hint))
+    return _onnx(alone, out) if kind == "onnx" else _torch(alone, out)
+
+
+def _alone(classifier: Classifier, group: str | None) -> Classifier:
+    """The classifier for one group where it needs it, with what can be folded into its layers folded."""
+    form = classifier.design.form
+    if group is not None and not form.needs_group:
+        raise UsageError(Problem("this model does not need the group", hint="Leave --group out"))
+    if form.needs_group and group not in form.groups:
+        what = "this model must be told the group of every image; it is exported for one of them"
+        hint = f"Add --group with one of {', '.join(form.groups)}" if group is None else nearest(group, form.groups)
+        raise UsageError(Problem(what if group is None else f"there is no group {group!r}", hint=hint))
+    return folded(classifier, form.groups.index(group) if group is not None else 0)
 
 
 def _torch(classifier: Classifier, out: Path) -> list[Path]:
@@ -75,7 +100,7 @@ def _torch(classifier: Classifier, out: Path) -> list[Path]:
     with replacing(out) as part:
         torch.save(state, part)
     design = classifier.design
-    loader = out.with_name(f"load_{out.stem}.py".replace("-", "_"))
+    loader = out.with_name("load_" + re.sub(r"\W", "_", out.stem) + ".py")
     text = LOADER.format(
         file=out.name,
         backbone=design.backbone,
@@ -99,12 +124,15 @@ class _Whole(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = classifier.network
+        self.form, self.task = classifier.design.form, classifier.design.task
+        self.exit_heads = classifier.exit_heads if self.form.exits else nn.ModuleList()
         self.register_buffer("mean", classifier.mean)
         self.register_buffer("std", classifier.std)
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network((image - self.mean) / self.std)
-        return logits
+        pixels = (image - self.mean) / self.std
+        exits = collected(self.network, pixels, self.form.exits, tuple(self.exit_heads))
+        return leave(exits, self.form.confidence, self.task)
 
 
 def _onnx(classifier: Classifier, out: Path) -> list[Path]:

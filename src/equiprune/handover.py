@@ -42,7 +42,8 @@ def hand_over(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str | 
     say("auditing on the test split")
     audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
     write_text(run.report, render(page_of(run, steps, audits)))
-    audits[-1].model_copy(update={"cost": _cost(run, steps)}).write(run.audit)
+    needs = bool(steps[-1].read()["facts"].get("needs_group"))
+    audits[-1].model_copy(update={"cost": _cost(run, steps), "needs_attribute": needs}).write(run.audit)
 
 
 def _cost(run: RunFolder, steps: Sequence[StepFolder]) -> dict[Literal["before", "after"], Cost] | None:

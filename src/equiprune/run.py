@@ -183,6 +183,7 @@ def _finish(
         predict(classifier, cohort.subset(split), pixels).write(folder.predictions(split))
     facts = {
         **asdict(classifier.facts()),
+        "needs_group": classifier.design.form.needs_group,
         "file_bytes": (folder.path / "model.safetensors").stat().st_size,
         "seconds": sum(entry["seconds"] for entry in folder.log()),
         **folder.ending(),
@@ -263,7 +264,11 @@ def _tell(notices: Iterable[Problem]) -> None:
 def _saved(path: Path) -> Path | None:
     """The folder of the classifier, where the path is a run (its last step) or such a folder."""
     if (path / "run.json").is_file():
-        return RunFolder(path).steps()[-1].path
+        run = RunFolder(path)
+        if not run.complete:
+            hint = "The command that began it carries on; a step's own folder may be named too"
+            raise UsageError(Problem("this run is not complete", file=str(path), hint=hint))
+        return run.steps()[-1].path
     return path if (path / "model.json").is_file() else None
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -321,6 +322,107 @@ def test_a_network_without_float64_is_compared_in_float32() -> None:
     with torch.no_grad():
         found, expected = cut(model, {"conv": [1, 4]})(image), silenced(model, {"conv": (1, 4)}, image)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, which would lose different channels of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.third.weight = self.second.weight
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.third(self.second(self.first(image).relu()).relu()).relu()
+        return self.out(maps.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "third"])
+def test_layers_that_share_a_weight_are_not_torn_apart(layer: str) -> None:
+    with pytest.raises(ModelError, match=r"'second.weight' and 'third.weight' are one parameter"):
+        cut(wrapped(Tied()), {layer: [1]})
+
+
+class Halves(nn.Module):
+    """The halves of one layer meet, so that channel k leaves with k + 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 10, 3), nn.Linear(5, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        left, right = self.conv(image).chunk(2, 1)
+        return self.out((left * right.sigmoid()).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_halves_of_a_layer_that_meet_leave_together() -> None:
+    model = wrapped(Halves())
+    (found,) = channel_sets(model)
+    assert (found.layer, found.count, found.units) == ("conv", 10, 5)
+    with pytest.raises(UsageError, match=r"lets channel k go only together with k \+ 5"):
+        cut(model, {"conv": [1]})
+
+
+class Transposed(nn.Module):
+    """Places before channels: what reads them is not followed by the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 6, 3), nn.Linear(6 * 4, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = nn.functional.adaptive_avg_pool2d(self.conv(image), 2)
+        return self.out(maps.flatten(2).transpose(1, 2).flatten(1))  # type: ignore[no-any-return]
+
+
+class Broadcast(nn.Module):
+    """One channel is added to all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.out = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 1, 1), nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.conv(image)
+        return self.out((maps + self.one(maps)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Normed(nn.Module):
+    """A weight that is made of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.read = nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 3))
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(self.read(self.conv(image)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (Transposed, "cannot be followed"),
+        (Broadcast, "joined with those of 'one', of which there are 1"),
+        (Normed, "cannot be followed"),
+    ],
+)
+def test_what_the_graph_does_not_follow_is_told_in_a_sentence(network: type[nn.Module], told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        cut(wrapped(network()), {"conv": [1]})
+
+
+@pytest.mark.parametrize("numbers", [[1.0], "12", 3, None, [[1, 2]], [True], torch.tensor([0.5])])
+def test_channels_are_whole_numbers(numbers: Any) -> None:  # noqa: ANN401 - whatever a user gives
+    with pytest.raises(UsageError, match=r"named by a list of whole numbers|is named"):
+        cut(build("simple_cnn", 32), {"conv1": numbers})
+
+
+@pytest.mark.parametrize("numbers", [torch.tensor([1, 3]), np.array([1, 3]), {1, 3}, range(1, 4, 2)])
+def test_channels_may_be_tensors_arrays_sets_and_ranges(numbers: Any) -> None:  # noqa: ANN401
+    assert cut(build("simple_cnn", 32), {"conv1": numbers}).cuts == (Cut(layer="network.conv1", channels=(1, 3)),)
 
 
 class Branching(nn.Module):

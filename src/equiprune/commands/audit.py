@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -95,8 +95,7 @@ def audit(
         min_support=meaning.min_support,
     )
     result = _told(result, point, (*source.notices, *seen), _traced(predictions, source, table))
-    if source.cost is not None:
-        result = result.model_copy(update={"cost": source.cost})
+    result = result.model_copy(update=source.of_run or {})
     exceeded = [limit.told(result) for limit in limits if limit.exceeded(result)]
     missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.exceeded(result)]
     for text in missing if not fail_on_missing else ():
@@ -123,7 +122,7 @@ class _Source:
     split: str | None
     unit: str | None = None
     notices: tuple[str, ...] = ()
-    cost: Any = None
+    of_run: Mapping[str, Any] | None = None  # what only the run's own audit knows
 
 
 def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
@@ -138,8 +137,12 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
         validation=lambda: run.predictions(step, "validation"),
         privileged=infer_privileged(run.predictions(run.steps()[0], "validation")),
         split=split or "test",
-        cost=Audit.read(run.audit).cost if run.complete else None,
+        of_run=_of_run(Audit.read(run.audit)) if run.complete else None,
     )
+
+
+def _of_run(kept: Audit) -> dict[str, Any]:
+    return {"cost": kept.cost, "needs_attribute": kept.needs_attribute}
 
 
 def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:

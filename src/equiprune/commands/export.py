@@ -19,6 +19,7 @@ def export(
     out: Path,
     step: str | None = None,
     backbone: str | None = None,
+    group: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", help="Prints the files as JSON.", negative=())] = False,
 ) -> None:
     """Writes a run's model as ONNX, safetensors with JSON, or a torch state dict with its loader.
@@ -28,6 +29,7 @@ def export(
         format_: onnx is one file, compared with the model in onnxruntime.
         out: the file, ending in .onnx, .safetensors, .pt or .pth.
         step: a step of the run, such as 01-vanilla.
+        group: whose images it is for, where the model must be told the group (onnx and torch).
         backbone: my_file.py:factory, where the network came from one.
         json_: see there.
     """
@@ -41,7 +43,7 @@ def export(
     refuse_missing([run], "run or folder of a model")
     classifier = Classifier.load(_place(run, step), factory=backbone)
     out.parent.mkdir(parents=True, exist_ok=True)
-    files = written(classifier, out, format_)
+    files = written(classifier, out, format_, group)
     if json_:
         print(json.dumps({"files": [str(file) for file in files], "parameters": classifier.facts().parameters}))
         return
@@ -61,6 +63,9 @@ def _place(run: Path, step: str | None) -> Path:
             raise UsageError(Problem("--step is for runs, and this is none", file=str(run)))
         return run
     steps = {each.name: each.path for each in RunFolder(run).steps()}
+    if step is None and not RunFolder(run).complete:
+        hint = f"The command that began it carries on; --step takes one of {', '.join(steps)}"
+        raise UsageError(Problem("this run is not complete", file=str(run), hint=hint))
     if step is not None and step not in steps:
         raise UsageError(Problem(f"this run has no step {step!r}", file=str(run), hint=nearest(step, steps)))
     return steps[step] if step is not None else list(steps.values())[-1]

@@ -76,25 +76,24 @@ def of_group(classifier: Classifier, index: int) -> Classifier:
     return made
 
 
-def plain_of_group(classifier: Classifier, index: int) -> Classifier:
-    """The classifier for images of one group as its backbone alone, which other programs can read.
+def folded(classifier: Classifier, index: int = 0) -> Classifier:
+    """The classifier for images of one group, with blocks and offsets folded into its last layers.
 
-    Raises:
-        ModelError: it has early exits.
+    What is left beside the backbone are early exits, where it uses them.
     """
     made = of_group(classifier, index)
     form = made.design.form
-    if form.exits and form.confidence is not None:
-        raise ModelError("a network with early exits is more than its backbone")
-    name = find_head(made)
+    name = find_head(made) if form.blocks or form.offsets else ""
+    exits = form.exits if form.confidence is not None else ()
     if form.blocks:
         head.fold(made.network, name, len(form.groups))
     if form.offsets:
         head.shift(made.network, name, made.offsets[0])
-    if form.exits:
-        del made.exit_heads
+        for early in made.exit_heads if exits else ():
+            head.shift(early, "linear", made.offsets[0])
     made.fixed = False
-    made.design = made.design.model_copy(update={"form": Form()})
+    left = {"exits": exits, "weights": form.weights, "confidence": form.confidence} if exits else {}
+    made.design = made.design.model_copy(update={"form": Form.model_validate(left)})
     return made
 
 

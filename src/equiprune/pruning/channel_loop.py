@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from equiprune.audit import audit, point
+from equiprune.audit import chance, point
 from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError
 from equiprune.models import factory
@@ -223,11 +223,8 @@ def _removed(before: Sequence[Channels], now: Sequence[Channels]) -> float:
 
 def _chance(found: Predictions, seed: int) -> dict[str, Any]:
     """What equal error rates would show on a validation split like this, and how rare the gaps would be then."""
-    gaps = audit(found, replicates=FLOOR, seed=seed).gaps
-    return {
-        "floor": {gap: gaps[gap].floor for gap in GAPS},
-        "p_value": {gap: gaps[gap].p_value for gap in GAPS},
-    }
+    told = chance(found, GAPS, replicates=FLOOR, seed=seed)
+    return {"floor": {gap: told[gap][0] for gap in GAPS}, "p_value": {gap: told[gap][1] for gap in GAPS}}
 
 
 def _stopped(log: Log, schedule: Schedule) -> str | None:

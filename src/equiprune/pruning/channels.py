@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -20,7 +22,8 @@ from equiprune.pruning.graph import Channels, Graph, Part, short
 __all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]
 
 PREFIX = "network."
-# Of the largest logit. float32, where a network runs in no other, adds in another order when there are fewer channels.
+# Of what the logits vary by. Where a network runs in float32 alone: fewer channels are added in another order.
+HINT = "Weights of this network can be pruned, or channels of another layer"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 Gone = dict[tuple[str, int], set[int]]  # what each tensor loses, by its name and dimension
 
@@ -83,23 +86,30 @@ def cut(classifier: Classifier, channels: Mapping[str, Sequence[int]]) -> Classi
         Linear(in_features=1024, out_features=128, bias=True)
     """
     graph = _graph(classifier)
-    chosen = {graph.find(layer.removeprefix(PREFIX)): tuple(numbers) for layer, numbers in channels.items()}
+    chosen = {graph.find(layer.removeprefix(PREFIX)): _whole(layer, numbers) for layer, numbers in channels.items()}
     problems = [problem for found, numbers in chosen.items() for problem in _unfit(found, numbers)]
     if len(chosen) < len(channels):
         problems.append(Problem("channels of two layers that leave together are named", hint="Name one of the layers"))
     if problems:
         raise UsageError(problems)
-    parts = [part for found, numbers in chosen.items() for part in graph.parts(found.layer, numbers)]
+    names = ", ".join(repr(found.layer) for found in list(chosen)[:4])
     smaller = classifier.clone()
     modules = {short(name): module for name, module in smaller.named_modules()}
-    _silence(modules, parts)
-    silent = smaller.clone()
-    _adopt(smaller, _gone(modules, parts))
+    try:
+        parts = [part for found, numbers in chosen.items() for part in graph.parts(found.layer, numbers)]
+        gone = _gone(modules, parts)
+        _refuse_tied(smaller, gone)
+        _silence(modules, parts)
+        silent = smaller.clone()
+        _adopt(smaller, gone)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = f"what depends on these channels of {names} cannot be followed ({type(error).__name__}: {error})"
+        raise ModelError(Problem(what, hint=HINT)) from error
     smaller.cuts = (
         *classifier.cuts,
         *(Cut(layer=PREFIX + found.layer, channels=tuple(sorted(numbers))) for found, numbers in chosen.items()),
     )
-    _compare(silent, smaller, ", ".join(repr(found.layer) for found in list(chosen)[:4]))
+    _compare(silent, smaller, names)
     return smaller
 
 
@@ -120,6 +130,29 @@ def _probe(design: Design) -> Tensor:
     strength = torch.tensor([1.0, 0.1, 0.3, 1.0, 0.3, 0.3]).view(6, 1, 1, 1)
     base = torch.tensor([0.0, 0.45, 0.7, 0.0, 0.0, 0.7]).view(6, 1, 1, 1)
     return torch.cat([plain, base + strength * noise])
+
+
+def _whole(layer: str, numbers: object) -> tuple[int, ...]:
+    """The channels as whole numbers, given as a list, a range, a set, an array or a tensor."""
+    listed = numbers.tolist() if isinstance(numbers, Tensor | np.ndarray) else numbers
+    given = list(listed) if isinstance(listed, Iterable) and not isinstance(listed, str) else [listed, None]
+    whole = [int(number) for number in given if isinstance(number, Integral) and not isinstance(number, bool)]
+    if len(whole) < len(given):
+        what = f"layer {layer!r}: channels are named by a list of whole numbers, not by {listed!r:.60}"
+        raise UsageError(Problem(what))
+    return tuple(whole)
+
+
+def _refuse_tied(classifier: Classifier, gone: Gone) -> None:
+    """Layers that share a parameter must lose the same of it."""
+    names: dict[nn.Parameter, list[str]] = defaultdict(list)
+    for name, parameter in classifier.named_parameters(remove_duplicate=False):
+        names[parameter].append(short(name))
+    for parameter, own in names.items():
+        lost = [{axis: gone.get((name, axis), set()) for axis in range(parameter.dim())} for name in own]
+        if any(each != lost[0] for each in lost):
+            what = f"{own[0]!r} and {own[1]!r} are one parameter, of which they would lose different channels"
+            raise ModelError(Problem(what, hint=HINT))
 
 
 def _unfit(found: Channels, numbers: Sequence[int]) -> list[Problem]:
@@ -200,11 +233,10 @@ def _compare(silent: Classifier, smaller: Classifier, layers: str) -> None:
         layers: what messages call them.
     """
     images = _probe(smaller.design)
-    hint = "Weights of this network can be pruned, or channels of another layer"
 
     def refuse(error: Exception, when: str) -> NoReturn:
         what = f"without these channels of {layers} the network no longer runs{when} ({type(error).__name__}: {error})"
-        raise ModelError(Problem(what, hint=hint)) from error
+        raise ModelError(Problem(what, hint=HINT)) from error
 
     precision, expected = _logits(silent, images)
     less = smaller.clone().to(precision)
@@ -214,9 +246,11 @@ def _compare(silent: Classifier, smaller: Classifier, layers: str) -> None:
     except Exception as error:  # anything: the network is the user's
         refuse(error, "")
     off = float((found - expected).abs().max())
-    if not off <= TOLERANCE[precision] * float(expected.abs().max()):
+    varies = float((expected - expected.mean(0)).abs().max())
+    rounding = 64 * torch.finfo(precision).eps * float(expected.abs().max())
+    if not off <= TOLERANCE[precision] * varies + rounding:
         what = f"removing channels of {layers} changes what other channels do (logits by {off:.2g})"
-        raise ModelError(Problem(what, hint=hint))
+        raise ModelError(Problem(what, hint=HINT))
     if _trains(silent, images) is None and (fault := _trains(smaller, images)) is not None:
         refuse(fault, " in training mode")
 

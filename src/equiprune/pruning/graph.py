@@ -129,12 +129,26 @@ class Graph:
         raise UsageError(Problem(f"there is no layer {layer!r}", hint=nearest(layer, names)))
 
     def parts(self, layer: str, channels: Sequence[int]) -> list[Part]:
-        """Everything that goes when these channels of a layer go."""
+        """Everything that goes when these channels of a layer go.
+
+        Raises:
+            ModelError: others of its channels would go with them.
+        """
+        items = self._items(self._module(layer), channels)
+        others = sorted(self._own(self._module(layer), items) - set(channels))
+        if others:
+            told = ", ".join(map(str, others[:5]))
+            raise ModelError(Problem(f"layer {layer!r}: with these channels others would leave, such as {told}"))
         return [
             Part(self.names[item.dep.target.module], self._side(item), tuple(sorted(set(item.idxs))))
-            for item in self._items(self._module(layer), channels)
+            for item in items
             if isinstance(item.dep.target.module, CUT)
         ]
+
+    def _own(self, module: nn.Module, items: Sequence[Any]) -> set[int]:
+        """The layer's own channels among what leaves."""
+        of_layer = (item for item in items if item.dep.target.module is module and self._side(item) == "out")
+        return {index for item in of_layer for index in item.idxs}
 
     def _module(self, layer: str) -> nn.Module:
         module: nn.Module = next(module for module, name in self.names.items() if name == layer)
@@ -156,23 +170,42 @@ class Graph:
             items = self._items(module, [0])
         except Exception as error:  # whatever the library's bookkeeping stumbles over
             return f"the dependencies cannot be followed ({type(error).__name__}: {error})"
+        reason = next(filter(None, map(self._obstacle, items)), None)
+        if reason is not None:
+            return reason
+        assert isinstance(module, _ConvNd)
+        return self._unlike(module, items) if module.out_channels > 1 else "there is only one"
+
+    def _obstacle(self, item: Any) -> str | None:  # noqa: ANN401 - Torch-Pruning is not typed
+        """Why what depends on a channel cannot lose it; None where it can."""
+        target = item.dep.target
+        if self.order.count(target.module) > 1:
+            return f"layer {self.names[target.module]!r} is used more than once"
+        if target.type == self._tp.ops.OPTYPE.OUTPUT:
+            return "they are what the network gives"
+        if isinstance(target.module, nn.Parameter):
+            return f"a parameter outside of any layer joins them ({target.name})"
+        if target.module in self.names and not isinstance(target.module, CUT):
+            return f"{self.names[target.module]!r} ({type(target.module).__name__}) reads them all together"
+        return None
+
+    def _unlike(self, module: _ConvNd, items: Sequence[Any]) -> str | None:
+        """Why no single channel can leave: others are joined to it in another number, or in no regular way."""
         for item in items:
-            target = item.dep.target
-            if self.order.count(target.module) > 1:
-                return f"layer {self.names[target.module]!r} is used more than once"
-            if target.type == self._tp.ops.OPTYPE.OUTPUT:
-                return "they are what the network gives"
-            if isinstance(target.module, nn.Parameter):
-                return f"a parameter outside of any layer joins them ({target.name})"
-            if target.module in self.names and not isinstance(target.module, CUT):
-                kind = type(target.module).__name__
-                return f"{self.names[target.module]!r} ({kind}) reads them all together"
-        return None if isinstance(module, _ConvNd) and module.out_channels > 1 else "there is only one"
+            other = item.dep.target.module
+            if isinstance(other, _ConvNd) and self._side(item) == "out" and other.out_channels != module.out_channels:
+                return f"they are joined with those of {self.names[other]!r}, of which there are {other.out_channels}"
+        own = self._own(module, items)
+        step = module.out_channels // len(own)
+        if module.out_channels % len(own) or own != set(range(0, module.out_channels, step)):
+            return f"channel 0 leaves only with {sorted(own - {0})[:5]}"
+        return None if self._together(module).units > 1 else "they could only leave all at once"
 
     def _together(self, module: nn.Module) -> Channels:
         layers: list[str] = []
-        tied = 1
-        for item in self._items(module, [0]):
+        items = self._items(module, [0])
+        tied = len(self._own(module, items))  # the halves of a layer may meet
+        for item in items:
             other = item.dep.target.module
             if not isinstance(other, _ConvNd):
                 continue
@@ -196,7 +229,7 @@ def _built(network: nn.Module, image: Tensor, frozen: Sequence[nn.Parameter]) ->
         for parameter in frozen:  # it follows autograd, and overlooks what needs no gradient
             parameter.requires_grad_(True)
         try:
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 graph = torch_pruning.DependencyGraph().build_dependency(network, (image,), verbose=False)
         except Exception as error:  # anything: the network is the user's
             what = f"the network's graph cannot be traced ({type(error).__name__}: {error})"

@@ -291,6 +291,12 @@ def warnings(page: Page) -> tuple[str, ...]:
             f"{skipped:,} {'class' if skipped == 1 else 'classes'} left out of Eopp1: no images in some group."
         )
     found += [
+        f"{step.name} must be told the {page.data['attribute']} of every image at use, and decides by it; "
+        "of an image where it is not known it gives the mean over groups."
+        for step in page.steps
+        if step.facts.get("needs_group")
+    ]
+    found += [
         f"{step.name}: no pruning iteration beat the model before pruning, which was kept as it was."
         for step in page.steps
         if step.facts.get("kept_iteration") == 0
