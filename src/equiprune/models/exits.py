@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiprune.errors import ModelError, Problem
+from equiprune.errors import ModelError, Problem, nearest
 from equiprune.models.observed import observed
 
 INNER = 3  # exits beside the network's own where none are named
@@ -69,13 +69,16 @@ def heads(network: nn.Module, image: Tensor, layers: Sequence[str], classes: int
     """Fresh heads for the layers, in their order.
 
     Raises:
-        ModelError: a layer does not exist or gives no maps.
+        UsageError: a layer does not exist.
+        ModelError: a layer gives no maps.
     """
     widths: dict[str, int] = {}
-    modules = dict(network.named_modules())
-    missing = [name for name in layers if name not in modules]
+    names = [name for name, _ in network.named_modules() if name]
+    missing = [name for name in layers if name not in names]
     if missing:
-        raise ModelError([Problem(f"there is no layer {name!r} for an exit") for name in missing])
+        raise ModelError(
+            [Problem(f"there is no layer {name!r} for an exit", hint=nearest(name, modules)) for name in missing]
+        )
 
     def look(name: str, _layer: nn.Module, out: object) -> None:
         if isinstance(out, Tensor) and out.dim() >= 3:

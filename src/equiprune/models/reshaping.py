@@ -26,6 +26,7 @@ def reshape(classifier: Classifier, form: Form, seed: int = 0) -> None:
         seed: of the exits' fresh weights.
 
     Raises:
+        UsageError: a layer for an exit does not exist.
         ModelError: the network has not what is to be changed; or the classifier has exits or groups, and others.
     """
     _refuse_other(classifier.design.form, form)

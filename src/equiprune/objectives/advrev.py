@@ -55,7 +55,7 @@ class _Projected(nn.Module):
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
         exits = classifier.exits(batch.image, batch.group)
-        logits = exits[-1].float()
+        logits = exits[-1]
         task = exits_loss(exits, batch.label, classifier.design.form)
         guess = guess_loss(self.adversary(logits), batch.group)
         self.penalty = -guess.detach()

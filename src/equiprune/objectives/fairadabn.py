@@ -69,7 +69,7 @@ class _Alike(nn.Module):
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
         exits = classifier.exits(batch.image, batch.group)
-        logits = exits[-1].float()
+        logits = exits[-1]
         probability = logits.softmax(1) if classifier.design.task == "multiclass" else logits.sigmoid()
         apart = parity(probability, batch.group, self.groups)
         self.penalty = apart.detach()

@@ -66,13 +66,13 @@ class _Worst(nn.Module):
         member = by_group(batch.group, self.groups)
         if self.over == "class_group":
             member = (cells(batch.label, len(classifier.design.classes))[:, None] * member[None]).flatten(0, 1)
-        share, there = shares(member)
-        losses = share @ each.float()
+        share, there = shares(member.to(each))
+        losses = share @ each
         with torch.no_grad():
             self.q *= torch.where(there, torch.exp(self.eta * losses.double()), 1.0)
             self.q /= self.q.sum()
             self.penalty = losses[there].max() if bool(there.any()) else losses.sum()
-        worst = (self.q.float() * losses).sum()
+        worst = (self.q.to(losses) * losses).sum()
         known = batch.group >= 0
         apart = each[~known].sum() / len(each)
-        return known.float().mean() * worst + apart
+        return known.to(each).mean() * worst + apart

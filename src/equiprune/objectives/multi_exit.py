@@ -48,8 +48,8 @@ class MultiExit(BaseModel):
         """A trained copy of the classifier, at its best epoch on validation.
 
         Raises:
-            UsageError: it has early exits already.
-            ModelError: a layer does not exist or gives no maps.
+            UsageError: it has early exits already, or a layer does not exist.
+            ModelError: a layer gives no maps.
         """
         self.check(classifier, cohort)
         return train(self, classifier, cohort, training)

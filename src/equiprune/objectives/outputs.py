@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -44,7 +45,8 @@ def passed(classifier: Classifier, batch: Batch, head: str) -> Outputs:
     with watched(classifier.network.get_submodule(head)) as seen:
         exits = classifier.exits(batch.image, batch.group)
     assert seen.gave is not None
-    return Outputs(exits, seen.features.float(), seen.gave)
+    features = seen.features
+    return Outputs(exits, features.float() if features.dtype == torch.bfloat16 else features, seen.gave)
 
 
 def own_loss(classifier: Classifier, found: Outputs, batch: Batch, weight: Tensor | None = None) -> Float[Tensor, ""]:
