@@ -76,8 +76,8 @@ def heads(network: nn.Module, image: Tensor, layers: Sequence[str], classes: int
     names = [name for name, _ in network.named_modules() if name]
     missing = [name for name in layers if name not in names]
     if missing:
-        raise ModelError(
-            [Problem(f"there is no layer {name!r} for an exit", hint=nearest(name, modules)) for name in missing]
+        raise UsageError(
+            Problem(f"there is no layer {name!r} for an exit", hint=nearest(name, names)) for name in missing
         )
 
     def look(name: str, _layer: nn.Module, out: object) -> None:
