@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiprune.errors import ModelError, Problem, nearest
+from equiprune.errors import ModelError, Problem, UsageError, nearest
 from equiprune.models.observed import observed
 
 INNER = 3  # exits beside the network's own where none are named
