@@ -26,8 +26,8 @@ HERE = Path(__file__).resolve().parent
 FACTORY = f"{HERE / 'small_net.py'}:small"
 GAPS = ("eopp1", "eopp0", "eodd")
 PRUNING = {
-    "fairprune": {"ratio": 0.2, "step": 0.02, "samples": 300},
-    "scp": {"step": 0.05, "iterations": 3, "tune": 3},
+    "fairprune": {"ratio": 0.05, "step": 0.005, "samples": 300, "keep": "last"},
+    "scp": {"step": 0.05, "iterations": 3, "tune": 3, "keep": "last", "gain": None, "budget": 0.05},
 }
 EXTRA = {  # what an objective needs beside the passes of plain training
     "mfd": "the teacher's pass",

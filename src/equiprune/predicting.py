@@ -12,7 +12,7 @@ from torch import Tensor
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
-from equiprune.errors import ModelError
+from equiprune.errors import ModelError, Problem
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.exits import leave
 from equiprune.predictions import Predictions
@@ -34,13 +34,30 @@ def predict(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> Predictio
         pixels: the cache of decoded images.
 
     Raises:
-        ModelError: the model gives scores that are not numbers.
+        ModelError: the model gives scores that are not numbers, or was made for other groups.
     """
     return scored(exit_logits(classifier, cohort, pixels), cohort, classifier.design.form.confidence)
 
 
+def check_groups(classifier: Classifier, cohort: Cohort) -> None:
+    """Refuses a model that was made for other groups.
+
+    Raises:
+        ModelError: names both.
+    """
+    own = classifier.design.form.groups
+    if own and own != cohort.groups:
+        what = f"the model was made for the groups {', '.join(own)}, and the data have {', '.join(cohort.groups)}"
+        raise ModelError(Problem(what))
+
+
 def exit_logits(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> tuple[Float[Tensor, "row class"], ...]:
-    """The logits of every exit for every image, in the cohort's order; float64 on the CPU."""
+    """The logits of every exit for every image, in the cohort's order; float64 on the CPU.
+
+    Raises:
+        ModelError: see `check_groups`.
+    """
+    check_groups(classifier, cohort)
     device = next(classifier.parameters()).device
     found: list[tuple[Tensor, ...]] = []
     done = 0

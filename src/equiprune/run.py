@@ -279,6 +279,7 @@ def _check_fits(design: Design, cohort: Cohort, data: DataSettings, where: str) 
         "image_size": (design.image_size, data.image_size),
         "channels": (design.channels, data.channels),
         "fit": (design.fit, data.fit),
+        "groups": (design.form.groups or cohort.groups, cohort.groups),
     }
     problems = [
         Problem(f"the model has {key} {model!r}, the data {given!r}", file=where)

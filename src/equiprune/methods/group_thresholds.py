@@ -14,8 +14,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.models.reshaping import reshape
-from equiprune.objectives.train import check_groups
-from equiprune.predicting import exit_logits, scored
+from equiprune.predicting import check_groups, exit_logits, scored
 from equiprune.progress import say
 from equiprune.pruning.watching import Gap
 from equiprune.training.loop import Training

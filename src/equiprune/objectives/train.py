@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from equiprune.data.cohort import Cohort
-from equiprune.errors import ModelError, Problem
 from equiprune.models.classifier import Classifier, Trained
 from equiprune.models.form import Form
 from equiprune.models.reshaping import reshape
+from equiprune.predicting import check_groups
 from equiprune.training.loop import Loss, Training, fit
 
 
@@ -69,15 +69,3 @@ def train_on(objective: Objective, classifier: Classifier, cohort: Cohort, train
     loss = objective.loss(classifier, cohort, training)
     trained = fit(classifier, cohort, training, loss, together=getattr(objective, "together", 1))
     return objective.settled(trained, cohort, training) if isinstance(objective, Settling) else trained
-
-
-def check_groups(classifier: Classifier, cohort: Cohort) -> None:
-    """Refuses a model that was made for other groups.
-
-    Raises:
-        ModelError: names both.
-    """
-    own = classifier.design.form.groups
-    if own and own != cohort.groups:
-        what = f"the model was made for the groups {', '.join(own)}, and the data have {', '.join(cohort.groups)}"
-        raise ModelError(Problem(what))
