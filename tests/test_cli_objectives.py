@@ -134,3 +134,41 @@ def test_a_run_is_trained_from_the_command_line_and_tuned_by_its_objective(lesio
     assert "penalty" in tuned[0]
     model = json.loads((tmp_path / "scp" / "steps" / "01-scp" / "model.json").read_text())
     assert model["trained"] == {"method": "hsic", "settings": {"weight": 2.0, "together": 8}}
+
+
+def test_a_diverged_first_step_leaves_the_folder_to_a_corrected_command(
+    lesions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--backbone", "simple_cnn", "--objective", "group_dro", "--out", tmp_path / "run")
+    assert _run("train", lesions, *COLUMNS, *given, *TRAINING, "--set", "rate=1e9") == 4
+    assert "the loss is nan in epoch 1" in capsys.readouterr().err
+    assert _run("train", lesions, *COLUMNS, *given, *TRAINING) == 0
+
+
+def test_a_distilled_model_starts_from_a_run_and_other_groups_are_refused(
+    lesions: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = f"{run.parent / 'net.py'}:small"
+    with_net = ("--backbone", net, *TRAINING)
+    assert _run("train", lesions, *COLUMNS, *with_net, "--out", tmp_path / "vanilla") == 0
+    mfd = ("--objective", "mfd", "--weights", tmp_path / "vanilla", "--out", tmp_path / "mfd")
+    assert _run("train", lesions, *COLUMNS, *with_net, *mfd) == 0
+    assert [path.name for path in sorted((tmp_path / "mfd" / "steps").iterdir())] == ["00-given", "01-mfd"]
+    capsys.readouterr()
+    regrouped = ("--groups", "some=dark;others=light", "--method", "fairprune", "--backbone", net)
+    assert _run("prune", lesions, "--model", run, *regrouped, "--out", tmp_path / "other") == 4
+    assert "the model has groups ('dark', 'light'), the data ('some', 'others')" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "run.json").exists()
+
+
+@pytest.mark.parametrize("steps", [("multi_exit", "multi_exit"), ("vanilla", "multi_exit")])
+def test_what_a_later_step_cannot_do_is_told_before_the_first_is_trained(
+    run: Path, tmp_path: Path, steps: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (run.parent / "recipe.toml").read_text().split("[[step]]")[0].replace("net.py", str(run.parent / "net.py"))
+    wrong = "" if steps[0] == steps[1] else 'exits = ["nope"]\n'
+    (tmp_path / "r.toml").write_text(text + "".join(f'[[step]]\nmethod = "{name}"\n' for name in steps) + wrong)
+    assert _run("run", tmp_path / "r.toml", "--out", tmp_path / "run") == 2
+    told = capsys.readouterr().err
+    assert ("has early exits already" if not wrong else "no layer 'nope'") in told
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -74,16 +74,26 @@ def train(
         manifest: CSV with one row an image.
         out: folder of the run.
         backbone: vgg11 vgg11_bn resnet18 resnet50 simple_cnn, or my_file.py:factory.
-        objective: the training method.
+        objective: vanilla reweighting group_dro advconf advrev gradient_reversal domain_independent hsic mfd fairadabn
+            multi_exit; see docs/objectives.md.
         weights: weights to start from: a file, a run, or a torchvision name such as IMAGENET1K_V1.
         settings: for example --set epochs=30.
         columns: see there.
         work: see there.
     """
-    from equiprune.objectives import OBJECTIVES
+    from equiprune.methods import PRUNERS
+    from equiprune.objectives import AFTER_TRAINING, OBJECTIVES
 
+    if objective in PRUNERS:
+        hint = f"Use `equiprune prune --method {objective}`, or a step of a recipe"
+        raise UsageError(Problem(f"{objective!r} is no training objective: it changes a trained model", hint=hint))
     _one_of(objective, tuple(OBJECTIVES), "--objective")
-    model = {"backbone": backbone, **({} if weights is None else {"weights": weights})}
+    if objective in AFTER_TRAINING and weights is None:
+        what = f"{objective} needs a trained model to begin with"
+        raise UsageError(Problem(what, hint="Give it with --weights, or put another step before it in a recipe"))
+    model: dict[str, Any] = {"backbone": backbone, **({} if weights is None else {"weights": weights})}
+    if objective in AFTER_TRAINING:
+        model["trained"] = True
     raw = {"data": {"manifest": str(manifest), **columns.given()}, "model": model}
     _run(_recipe(raw, objective, settings, work), out, work)
 

@@ -75,6 +75,8 @@ def export(classifier: Classifier, out: Path, kind: Format, group: str | None = 
     if out.suffix not in ENDINGS[kind]:
         raise UsageError(Problem(f"a file of {kind} ends in {' or '.join(ENDINGS[kind])}", file=str(out)))
     if kind == "safetensors":
+        if group is not None:
+            raise UsageError(Problem("safetensors keeps the model whole, for all groups", hint="Leave --group out"))
         return storage.write(out, classifier.saved())
     alone = _alone(classifier, group)
     if kind == "torch" and alone.design.form.exits:

@@ -7,6 +7,7 @@ command: finished steps are loaded, an unfinished one goes on at its last epoch 
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -34,7 +35,9 @@ from equiprune.models.classifier import Classifier
 from equiprune.models.design import Design
 from equiprune.models.factory import source_sha256
 from equiprune.models.load import load_weights
+from equiprune.models.reshaping import reshape
 from equiprune.objectives import OBJECTIVES
+from equiprune.objectives.train import Forming
 from equiprune.predicting import predict
 from equiprune.progress import bar, say
 from equiprune.pruning import channel_loop
@@ -121,9 +124,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     _tell(cohort.notices)
     classifier, given = _start(recipe, cohort)
     classifier.to(device)
-    for step in recipe.step:
-        if isinstance(step.method, Checked):
-            step.method.check(classifier, cohort)
+    _check_steps(recipe, classifier, cohort)
     facts = run.read_facts() or _facts(recipe, cohort, pixels)
     found = [Problem(text) for text in facts["notices"]]
     _tell(found)
@@ -153,12 +154,34 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
             classifier = Classifier.load(folder.path, factory=_factory(recipe)).to(device)
         else:
             say(f"step {number} of {len(recipe.step)}: {step.name}")
-            classifier = _carry_out_step(step, folder, classifier, cohort, training)
+            try:
+                classifier = _carry_out_step(step, folder, classifier, cohort, training)
+            except (ModelError, UsageError):
+                if number == 1:
+                    _forget(run)
+                raise
         done.append(folder)
     del classifier
     measure(run, done, factory=_factory(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
     hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
+
+
+def _check_steps(recipe: Recipe, classifier: Classifier, cohort: Cohort) -> None:
+    """Refuses what a step could not do to the model as the steps before it leave it."""
+    seen = classifier.clone()
+    for step in recipe.step:
+        if isinstance(step.method, Checked):
+            step.method.check(seen, cohort)
+        if isinstance(step.method, Forming):
+            reshape(seen, step.method.form(seen, cohort))
+
+
+def _forget(run: RunFolder) -> None:
+    """Empties the folder of a run whose first step failed by its settings, so that a corrected command may take it."""
+    shutil.rmtree(run.path / "steps", ignore_errors=True)
+    for path in (run.facts, run.split, run.record):
+        path.unlink(missing_ok=True)
 
 
 def _carry_out_step(

@@ -20,6 +20,7 @@ from equiprune.pruning.watching import Gap
 from equiprune.training.loop import Training
 
 ROUNDS = 10
+HALF = 0.5
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -30,9 +31,10 @@ class GroupThresholds(BaseModel):
     unknown group the mean over groups is added.
 
     They are found on validation: with two classes or several findings each group's threshold is where its true
-    positive rate is that of all; with more classes this is done class by class, some rounds, as an offset of one class
-    moves the others. Of the offsets, and of parts of them, the one with the best FATE is kept that loses at most
-    `budget` of macro F1. A class with fewer than `least` images in a group keeps its threshold there.
+    positive rate is that of all; with more classes this is done class by class, half a step a round, as an offset of
+    one class moves the others. Of the offsets after each round, and of parts of them, the one with the best FATE is
+    kept that loses at most `budget` of macro F1; where none is better the model stays as it is, and needs no group. A
+    class with fewer than `least` images in a group keeps its threshold there.
 
     Example:
         >>> GroupThresholds().least
@@ -55,32 +57,31 @@ class GroupThresholds(BaseModel):
         validation = cohort.subset("validation")
         exits = exit_logits(model, validation, training.pixels)
         group = torch.as_tensor(validation.group)
-        found = offsets(exits[-1], torch.as_tensor(validation.label), group, len(cohort.groups), self.least)
+        tried = offsets(exits[-1], torch.as_tensor(validation.label), group, len(cohort.groups), self.least)
 
-        def figures(strength: float) -> Point:
-            added = torch.cat([found, found.mean(0)[None]])[group] * strength
+        def figures(found: Tensor) -> Point:
+            added = torch.cat([found, found.mean(0)[None]])[group]
             return point(scored([logits + added for logits in exits], validation, form.confidence))
 
-        before = figures(0.0)
-        kept, best = 0.0, 0.0
-        for strength in STRENGTHS:
-            now = figures(strength)
-            gap, first = getattr(now, self.gap), getattr(before, self.gap)
-            if gap is None or first is None or before.f1 - now.f1 > self.budget:
-                continue
-            value = fate(now.f1, before.f1, gap, first)
-            if value > best:
-                kept, best = strength, value
-        told = "none is better than one threshold for all" if not kept else f"{kept:.0%} of the offsets are kept"
-        say(f"thresholds by group: {told}")
-        model.offsets += (kept * found).to(model.offsets)
+        before = figures(torch.zeros_like(tried[0]))
+        kept, best = None, 0.0
+        for found in [strength * one for one in tried for strength in STRENGTHS]:
+            now = figures(found)
+            value = fate(now.f1, before.f1, getattr(now, self.gap), getattr(before, self.gap))
+            if before.f1 - now.f1 <= self.budget and value > best:
+                kept, best = found, value
+        if kept is None:
+            say(f"thresholds by group: of {len(tried) * len(STRENGTHS)} tried none is better than one for all groups")
+            return classifier.clone()
+        say(f"thresholds by group: FATE {best:.3f} on validation")
+        model.offsets += kept.to(model.offsets)
         return model
 
 
 def offsets(
     logits: Float[Tensor, "row class"], label: Tensor, group: Tensor, groups: int, least: int
-) -> Float[Tensor, "group class"]:
-    """What is to be added to each group's logits, so that its TPR of each class is that of all rows.
+) -> list[Float[Tensor, "group class"]]:
+    """What is to be added to each group's logits, so that its TPR of each class is that of all rows, after each round.
 
     Args:
         logits: float64.
@@ -91,25 +92,27 @@ def offsets(
 
     Example:
         >>> logits = torch.tensor([[2.0], [1.0], [-1.0], [-2.0]], dtype=torch.float64)
-        >>> offsets(logits, torch.ones(4, 1), torch.tensor([0, 0, 1, 1]), 2, least=1).flatten().tolist()
+        >>> offsets(logits, torch.ones(4, 1), torch.tensor([0, 0, 1, 1]), 2, least=1)[-1].flatten().tolist()
         [-1.5, 1.5]
     """
     found = torch.zeros(groups, logits.shape[1], dtype=logits.dtype)
     multiclass = label.ndim == 1
     positive = torch.nn.functional.one_hot(label, logits.shape[1]).bool() if multiclass else label == 1
-    rounds = ROUNDS if multiclass and logits.shape[1] > 2 else 1
+    several = multiclass and logits.shape[1] > 2
+    made = []
     wanted = _rates(logits, positive, multiclass=multiclass)
     # With two classes an offset of the second alone decides.
     classes = range(1, 2) if multiclass and logits.shape[1] == 2 else range(logits.shape[1])
-    for _ in range(rounds):
+    for _ in range(ROUNDS if several else 1):
         for index in range(groups):
             for k in classes:
                 own = (group == index) & positive[:, k]
                 if int(own.sum()) < least:
                     continue
                 margin = _margin(logits + found[group.clamp_min(0)], k, multiclass=multiclass)[own]
-                found[index, k] += _shift(margin, float(wanted[k]))
-    return found
+                found[index, k] += _shift(margin, float(wanted[k])) * (HALF if several else 1.0)
+        made.append(found.clone())
+    return made
 
 
 def _rates(logits: Tensor, positive: Tensor, *, multiclass: bool) -> Float[Tensor, " class"]:

@@ -60,8 +60,9 @@ class _Independent(nn.Module):
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
         found = passed(classifier, batch, self.head)
-        within = cells(batch.label, len(classifier.design.classes)) * (batch.group >= 0)
-        dependence = hsic(found.features, by_group(batch.group, self.groups), within).sum()
+        known = batch.group >= 0
+        within = cells(batch.label[known], len(classifier.design.classes))
+        dependence = hsic(found.features[known], by_group(batch.group[known], self.groups), within).sum()
         self.penalty = dependence.detach()
         return own_loss(classifier, found, batch) + self.weight * dependence
 

@@ -25,7 +25,7 @@ def width(distances: Float[Tensor, "row column"], *, pairs: bool) -> Float[Tenso
         pairs: of a set with itself: i = j is left out.
     """
     count = distances.numel() - (len(distances) if pairs else 0)
-    mean = distances.detach().sum() / max(count, 1)
+    mean = distances.detach().sum() / max(count, 1)  # of nothing it is 0
     return torch.where(mean > 0, mean, torch.ones_like(mean))
 
 

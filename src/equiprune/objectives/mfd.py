@@ -61,11 +61,15 @@ class _Distilled:
 
     def __call__(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
         found = passed(classifier, batch, self.head)
+        known = batch.group >= 0
+        if not bool(known.any()):
+            self.penalty = torch.zeros(())
+            return own_loss(classifier, found, batch)
+        part = Batch(*(values[known] for values in batch))
         with evaluating(self.teacher):
-            # A teacher with norms by group shows an image of unknown group as the first group's.
-            taught = passed(self.teacher, batch._replace(group=batch.group.clamp_min(0)), self.head).features
-        of_class = cells(batch.label, len(classifier.design.classes))
-        apart = mmd(taught, found.features, of_class, by_group(batch.group, self.groups)).sum()
+            taught = passed(self.teacher, part, self.head).features
+        of_class = cells(part.label, len(classifier.design.classes))
+        apart = mmd(taught, found.features[known], of_class, by_group(part.group, self.groups)).sum()
         self.penalty = apart.detach()
         return own_loss(classifier, found, batch) + self.alpha * apart
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from equiprune.audit import Point, point
 from equiprune.data.cohort import Cohort
@@ -41,6 +41,15 @@ class MultiExit(BaseModel):
     name: ClassVar[str] = "multi_exit"
 
     exits: tuple[str, ...] | None = Field(None, description="Layers of the network; by default the ends of its stages.")
+
+    @field_validator("exits", mode="before")
+    @classmethod
+    def _names(cls, given: object) -> object:
+        names = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            return tuple(name.removeprefix("network.") for name in names)
+        return names
+
     confidence: float | None = Field(None, gt=0, le=1, description="How sure; by default chosen on validation.")
     budget: float = Field(0.02, ge=0, description="Macro F1 on validation that the choice may lose.")
 

@@ -52,10 +52,10 @@ def train(objective: Objective, classifier: Classifier, cohort: Cohort, training
     Raises:
         ModelError: the model cannot take the form the objective needs, or was made for other groups; or see `fit`.
     """
+    check_groups(classifier, cohort)
     model = classifier.clone()
     if isinstance(objective, Forming):
         reshape(model, objective.form(model, cohort), training.seed)
-    check_groups(model, cohort)
     model.trained = Trained(method=objective.name, settings=objective.model_dump())
     return train_on(objective, model, cohort, training)
 

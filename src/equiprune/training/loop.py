@@ -184,7 +184,7 @@ def _mean(values: Sequence[Tensor], sizes: list[int], epoch: int, what: str) -> 
         raise ModelError(
             Problem(
                 f"the {what} is {losses[bad[0, 0]].item()} in epoch {epoch + 1}, step {int(bad[0, 0]) + 1}",
-                hint="Try a lower learning_rate",
+                hint="Try a lower learning_rate, or a smaller weight or rate of the method",
             )
         )
     weight = torch.tensor(sizes, dtype=torch.float64)
