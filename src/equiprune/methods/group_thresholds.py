@@ -19,9 +19,9 @@ from equiprune.progress import say
 from equiprune.pruning.watching import Gap
 from equiprune.training.loop import Training
 
-ROUNDS = 10
+ROUNDS = 8
 HALF = 0.5
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.5, 1.0)
 
 
 class GroupThresholds(BaseModel):
