@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     if given.only in (None, "steps"):
-        steps("resnet18", 64, 64, given.rounds)
+        steps("resnet18", 64, 32, given.rounds)
     if given.only in (None, "table"):
         given.out.mkdir(parents=True, exist_ok=True)
         table(given.out, given.seeds, given.workers, given.epochs, given.images)
