@@ -22,8 +22,8 @@ from equiprune.pruning.graph import Channels, Graph, Part, short
 __all__ = ["Channels", "channel_sets", "cut", "lowest_units", "named"]
 
 PREFIX = "network."
-# Of what the logits vary by. Where a network runs in float32 alone: fewer channels are added in another order.
 HINT = "Weights of this network can be pruned, or channels of another layer"
+# Of what the logits vary by. Where a network runs in float32 alone: fewer channels are added in another order.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 Gone = dict[tuple[str, int], set[int]]  # what each tensor loses, by its name and dimension
 
