@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from equiprune import processes
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
@@ -54,20 +55,24 @@ def check_groups(classifier: Classifier, cohort: Cohort) -> None:
 def exit_logits(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> tuple[Float[Tensor, "row class"], ...]:
     """The logits of every exit for every image, in the cohort's order; float64 on the CPU.
 
+    Several processes that train one model each ask it about their share.
+
     Raises:
         ModelError: see `check_groups`.
     """
     check_groups(classifier, cohort)
     device = next(classifier.parameters()).device
+    own = cohort.take(np.arange(len(cohort))[processes.share(len(cohort))])
     found: list[tuple[Tensor, ...]] = []
     done = 0
     with evaluating(classifier), bar("predicting") as progress:
-        for batch in batches(cohort, pixels, batch_size=BATCH):
+        for batch in batches(own, pixels, batch_size=BATCH):
             exits = classifier.exits(batch.image.to(device), batch.group.to(device))
             found.append(tuple(logits.double().cpu() for logits in exits))
             done += len(batch.index)
-            progress(done, len(cohort))
-    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+            progress(done, len(own))
+    together = (torch.cat(parts).to(device) for parts in zip(*found, strict=True))
+    return tuple(processes.gathered(logits, len(cohort)).cpu() for logits in together)
 
 
 def scored(exits: Sequence[Float[Tensor, "row class"]], cohort: Cohort, confidence: float | None) -> Predictions:

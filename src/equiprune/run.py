@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,19 +22,13 @@ from filelock import FileLock, Timeout
 from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import fingerprints
-from equiprune.data.inspection import inspect_cohort
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
-from equiprune.data.settings import DataSettings
-from equiprune.data.splits import draw_splits
 from equiprune.errors import DataError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, write_json
 from equiprune.handover import hand_over, measure
 from equiprune.methods import Checked
 from equiprune.models.classifier import Classifier
-from equiprune.models.design import Design
-from equiprune.models.factory import source_sha256
-from equiprune.models.load import load_weights
 from equiprune.models.reshaping import reshape
 from equiprune.objectives import OBJECTIVES
 from equiprune.objectives.train import Forming
@@ -43,6 +37,7 @@ from equiprune.progress import bar, say
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
+from equiprune.starting import factory_of, first_model, tell, with_split
 from equiprune.training import checkpoint
 from equiprune.training.loop import Training
 
@@ -120,14 +115,14 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     total = len(cohort)
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
-    cohort, drawn = _with_split(cohort, recipe, run)
-    _tell(cohort.notices)
-    classifier, given = _start(recipe, cohort)
+    cohort, drawn = with_split(cohort, recipe, run)
+    tell(cohort.notices)
+    classifier, given = first_model(recipe, cohort)
     classifier.to(device)
     _check_steps(recipe, classifier, cohort)
     facts = run.read_facts() or _facts(recipe, cohort, pixels)
     found = [Problem(text) for text in facts["notices"]]
-    _tell(found)
+    tell(found)
     # From here on the folder is this run's: what could be refused has been. The record comes first: a run killed
     # before its split is written draws the same one again, but a split without a record would look like another's.
     _record(
@@ -151,7 +146,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     for number, step in enumerate(recipe.step, start=1):
         folder = run.step(number, step.name)
         if folder.complete:
-            classifier = Classifier.load(folder.path, factory=_factory(recipe)).to(device)
+            classifier = Classifier.load(folder.path, factory=factory_of(recipe)).to(device)
         else:
             say(f"step {number} of {len(recipe.step)}: {step.name}")
             try:
@@ -162,7 +157,7 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
                 raise
         done.append(folder)
     del classifier
-    measure(run, done, factory=_factory(recipe), device=device)
+    measure(run, done, factory=factory_of(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
     hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
 
@@ -216,26 +211,6 @@ def _finish(
     channel_loop.clear(folder.path)
 
 
-def _with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, str]:
-    """The cohort with its splits: as given, as this run or the run it starts from had them, or drawn."""
-    if run.split.is_file():
-        return cohort.with_split(_looked_up(cohort, run)), "as before"
-    source = None if recipe.model.weights is None else RunFolder(Path(recipe.model.weights))
-    if cohort.split is not None:
-        drawn = "given by the manifest"
-    elif source is not None and source.split.is_file():
-        cohort, drawn = cohort.with_split(_looked_up(cohort, source)), f"taken from {source.path}"
-    else:
-        if recipe.model.trained:
-            say("note: the split is drawn anew; images the given model was trained on may be in its test part")
-        cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, recipe.seed))
-        problems, _ = inspect_cohort(cohort, recipe.data.manifest)
-        if problems:
-            raise DataError(problems)
-        drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
-    return cohort, drawn
-
-
 def _facts(recipe: Recipe, cohort: Cohort, pixels: Pixels) -> dict[str, Any]:
     """What `facts.json` holds, of the cohort with its splits."""
     say(f"looking for duplicates among {len(cohort):,} images")
@@ -243,78 +218,6 @@ def _facts(recipe: Recipe, cohort: Cohort, pixels: Pixels) -> dict[str, Any]:
     examined = examine(cohort, pixels.sha256()[rows], None if prints is None else prints[rows])
     notices = [str(notice) for notice in examined.notices(recipe.data.manifest)]
     return {**examined.to_dict(), "notices": notices}
-
-
-def _looked_up(cohort: Cohort, run: RunFolder) -> np.ndarray[Any, np.dtype[np.str_]]:
-    known = run.read_split()
-    unknown = [
-        Problem("this image is not in that run's split", file=str(run.split), row=int(row), column=str(image))
-        for image, row in zip(cohort.image, cohort.row, strict=True)
-        if image not in known
-    ]
-    if unknown:
-        raise DataError(unknown)
-    return np.array([known[image] for image in cohort.image])
-
-
-def _start(recipe: Recipe, cohort: Cohort) -> tuple[Classifier, bool]:
-    """The classifier the first step gets, and whether it was given as a finished one."""
-    weights, data = recipe.model.weights, recipe.data
-    if weights is not None and (source := _saved(Path(weights))) is not None:
-        classifier = Classifier.load(source, factory=_factory(recipe))
-        _tell(classifier.notices)
-        _check_fits(classifier.design, cohort, data, str(weights))
-        return classifier, recipe.model.trained
-    design = Design(
-        backbone=recipe.model.backbone,
-        classes=cohort.classes,
-        channels=data.channels,
-        image_size=data.image_size,
-        task=cohort.task,
-        fit=data.fit,
-    )
-    classifier = Classifier.build(design, recipe.seed)
-    if weights is not None:
-        _tell(load_weights(classifier, weights, new_head=not recipe.model.trained))
-    return classifier, recipe.model.trained
-
-
-def _tell(notices: Iterable[Problem]) -> None:
-    for notice in notices:
-        say(f"note: {notice}")
-
-
-def _saved(path: Path) -> Path | None:
-    """The folder of the classifier, where the path is a run (its last step) or such a folder."""
-    if (path / "run.json").is_file():
-        run = RunFolder(path)
-        if not run.complete:
-            hint = "The command that began it carries on; a step's own folder may be named too"
-            raise UsageError(Problem("this run is not complete", file=str(path), hint=hint))
-        return run.steps()[-1].path
-    return path if (path / "model.json").is_file() else None
-
-
-def _check_fits(design: Design, cohort: Cohort, data: DataSettings, where: str) -> None:
-    wanted = {
-        "classes": (design.classes, cohort.classes),
-        "task": (design.task, cohort.task),
-        "image_size": (design.image_size, data.image_size),
-        "channels": (design.channels, data.channels),
-        "fit": (design.fit, data.fit),
-        "groups": (design.form.groups or cohort.groups, cohort.groups),
-    }
-    problems = [
-        Problem(f"the model has {key} {model!r}, the data {given!r}", file=where)
-        for key, (model, given) in wanted.items()
-        if model != given
-    ]
-    if problems:
-        raise ModelError(problems)
-
-
-def _factory(recipe: Recipe) -> str | None:
-    return recipe.model.backbone if source_sha256(recipe.model.backbone) else None
 
 
 def _refuse_changed(run: RunFolder, recipe: Recipe, cohort: Cohort) -> None:

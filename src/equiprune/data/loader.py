@@ -20,10 +20,13 @@ from equiprune.data.augment import Augment
 from equiprune.data.cohort import Cohort
 from equiprune.data.pixels import Pixels
 from equiprune.errors import UsageError
+from equiprune.processes import share
 
 
 class Batch(NamedTuple):
     """What a model is trained on or asked about.
+
+    Where several processes train one model, each has the images of its own rows and the rest of all.
 
     Args:
         image: 0 to 255; strides are those of `torch.channels_last`.
@@ -49,6 +52,7 @@ def batches(
     balanced: bool = False,
     together: int = 1,
     workers: int = 0,
+    place: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
     """The batches of one pass over a cohort; `len()` is their number.
 
@@ -70,6 +74,7 @@ def batches(
         together: so many rows of a class stand side by side in the shuffled order, where a class has so many, so that
             a batch has several of the classes it has. Several findings are shuffled as usual.
         workers: processes that prepare batches; 0 prepares them in this one.
+        place: of this process among those that train one model: batches have the images of its own rows alone.
 
     Raises:
         UsageError: `balanced` with multi-label data; `augment` or `balanced` without an epoch.
@@ -87,6 +92,7 @@ def batches(
         starts=_starts(len(order), batch_size, training=epoch is not None),
         augment=augment,
         seed=(seed, epoch or 0),
+        place=place,
     )
     return DataLoader(
         dataset,
@@ -108,6 +114,7 @@ class _Batches(Dataset[Batch]):
     starts: NDArray[np.int64]  # one more than there are batches
     augment: Augment | None
     seed: tuple[int, int]
+    place: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -117,9 +124,10 @@ class _Batches(Dataset[Batch]):
             raise IndexError(number)
         first, last = int(self.starts[number]), int(self.starts[number + 1])
         index = self.order[first:last]
-        image = _gathered(self.pixels.array, self.row[index])
+        own = share(len(index), self.place)
+        image = _gathered(self.pixels.array, self.row[index[own]])
         if self.augment is not None:
-            _augmented(image, self.augment, (*self.seed, first))
+            _augmented(image, self.augment, (*self.seed, first + own.start))
         return Batch(
             torch.from_numpy(image).permute(0, 3, 1, 2),
             torch.from_numpy(self.label[index]),

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from equiprune.errors import ModelError, Problem
+from equiprune.processes import moments, summed, within_one_batch
 
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -72,9 +73,12 @@ class GroupedNorm(nn.Module):
     def _by_batch(self, maps: Tensor, group: Int[Tensor, " image"]) -> Tensor:
         parts: list[Tensor] = []
         places: list[Tensor] = []
+        together = (
+            within_one_batch()
+        )  # a group this process has no image of is normalised all the same: others wait for it
         for index in range(-1, self.groups):
             rows = (group == index).nonzero().squeeze(1)
-            if len(rows):
+            if len(rows) or together:
                 places.append(rows)
                 parts.append(self._of_unknown(maps, rows) if index < 0 else self._of_group(maps[rows], index))
         if len(parts) == 1:
@@ -84,17 +88,16 @@ class GroupedNorm(nn.Module):
     def _of_group(self, maps: Tensor, index: int) -> Tensor:
         mean, var = (values[:, index].contiguous() for values in (self.running_mean, self.running_var))
         weight, bias = (None if values is None else values[:, index] for values in (self.weight, self.bias))
-        several = maps.numel() > maps.shape[1]
+        several = float(summed(maps.new_tensor(maps.numel(), dtype=torch.float32))) > maps.shape[1]
         made = functional.batch_norm(maps, mean, var, weight, bias, several, self.momentum, self.eps)
         if several:
             self.running_mean[:, index], self.running_var[:, index] = mean, var
         return made
 
     def _of_unknown(self, maps: Tensor, rows: Tensor) -> Tensor:
-        axes = [0, *range(2, maps.dim())]
         weight, bias = (None if values is None else values.mean(1) for values in (self.weight, self.bias))
         with torch.no_grad():
-            var, mean = torch.var_mean(maps, axes, correction=0)
+            mean, var, _ = moments(maps)
         return functional.batch_norm(maps[rows], mean, var, weight, bias, False, 0.0, self.eps)
 
     def of_group(self, index: int) -> _BatchNorm:

@@ -13,7 +13,9 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
 from equiprune.objectives.adversary import adversary, guess_loss
+from equiprune.objectives.outputs import asked
 from equiprune.objectives.train import train
+from equiprune.processes import average
 from equiprune.training.loop import Loss, Training
 from equiprune.training.losses import exits_loss
 
@@ -54,7 +56,7 @@ class _Projected(nn.Module):
         self.penalty = torch.zeros(())
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
-        exits = classifier.exits(batch.image, batch.group)
+        exits = asked(classifier, batch)
         logits = exits[-1]
         task = exits_loss(exits, batch.label, classifier.design.form)
         guess = guess_loss(self.adversary(logits), batch.group)
@@ -62,6 +64,7 @@ class _Projected(nn.Module):
         parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
         wanted = torch.autograd.grad(task, parameters, retain_graph=True, allow_unused=True)
         helping = torch.autograd.grad(guess, parameters, allow_unused=True)
+        average([slope for slope in (*wanted, *helping) if slope is not None])
         # A scalar whose gradient is the direction, and whose value is the task's loss.
         moved = [
             (parameter * projected(g, h, self.alpha)).sum()

@@ -15,6 +15,7 @@ from equiprune.models.classifier import Classifier
 from equiprune.models.form import Form
 from equiprune.models.reshaping import reshape
 from equiprune.objectives.cells import by_group, shares
+from equiprune.objectives.outputs import asked
 from equiprune.objectives.train import train
 from equiprune.training.loop import Loss, Training
 from equiprune.training.losses import exits_loss
@@ -68,7 +69,7 @@ class _Alike(nn.Module):
         self.penalty = torch.zeros(())
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
-        exits = classifier.exits(batch.image, batch.group)
+        exits = asked(classifier, batch)
         logits = exits[-1]
         probability = logits.softmax(1) if classifier.design.task == "multiclass" else logits.sigmoid()
         apart = parity(probability, batch.group, self.groups)

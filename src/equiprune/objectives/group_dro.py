@@ -13,6 +13,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
 from equiprune.objectives.cells import by_group, cells, shares
+from equiprune.objectives.outputs import asked
 from equiprune.objectives.train import train
 from equiprune.training.loop import Loss, Training
 from equiprune.training.losses import sample_losses
@@ -58,7 +59,7 @@ class _Worst(nn.Module):
         self.penalty = torch.zeros(())
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
-        exits = classifier.exits(batch.image, batch.group)
+        exits = asked(classifier, batch)
         form = classifier.design.form
         weights = form.weights or (1.0,)
         each = sum(share * sample_losses(logits, batch.label) for share, logits in zip(weights, exits, strict=True))

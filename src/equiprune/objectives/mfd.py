@@ -65,11 +65,10 @@ class _Distilled:
         if not bool(known.any()):
             self.penalty = torch.zeros(())
             return own_loss(classifier, found, batch)
-        part = Batch(*(values[known] for values in batch))
         with evaluating(self.teacher):
-            taught = passed(self.teacher, part, self.head).features
-        of_class = cells(part.label, len(classifier.design.classes))
-        apart = mmd(taught, found.features[known], of_class, by_group(part.group, self.groups)).sum()
+            taught = passed(self.teacher, batch, self.head).features[known]
+        of_class = cells(batch.label[known], len(classifier.design.classes))
+        apart = mmd(taught, found.features[known], of_class, by_group(batch.group[known], self.groups)).sum()
         self.penalty = apart.detach()
         return own_loss(classifier, found, batch) + self.alpha * apart
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
 from equiprune.models.head import watched
+from equiprune.processes import gathered, share
 from equiprune.training.losses import exits_loss
 
 
@@ -35,7 +36,7 @@ class Outputs:
 
 
 def passed(classifier: Classifier, batch: Batch, head: str) -> Outputs:
-    """One pass of a batch.
+    """One pass of a batch; of all processes' rows, where several train one model.
 
     Args:
         classifier: in the mode it is in.
@@ -43,10 +44,19 @@ def passed(classifier: Classifier, batch: Batch, head: str) -> Outputs:
         head: name of the network's last layer, as `find_head` gives it.
     """
     with watched(classifier.network.get_submodule(head)) as seen:
-        exits = classifier.exits(batch.image, batch.group)
+        exits = asked(classifier, batch)
     assert seen.gave is not None
     features = seen.features
-    return Outputs(exits, features.float() if features.dtype == torch.bfloat16 else features, seen.gave)
+    features = features.float() if features.dtype == torch.bfloat16 else features
+    rows = len(batch.index)
+    return Outputs(exits, gathered(features, rows), gathered(seen.gave, rows))
+
+
+def asked(classifier: Classifier, batch: Batch) -> tuple[Float[Tensor, "sample class"], ...]:
+    """The logits of every exit for a batch; see `passed`."""
+    rows = len(batch.index)
+    exits = classifier.exits(batch.image, batch.group[share(rows)])
+    return tuple(gathered(logits, rows) for logits in exits)
 
 
 def own_loss(classifier: Classifier, found: Outputs, batch: Batch, weight: Tensor | None = None) -> Float[Tensor, ""]:

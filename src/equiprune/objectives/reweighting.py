@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
+from equiprune.objectives.outputs import asked
 from equiprune.objectives.train import train
 from equiprune.training.loop import Loss, Training
 from equiprune.training.losses import exits_loss
@@ -52,7 +53,7 @@ class _Weighted(nn.Module):
         self.register_buffer("table", table.float())
 
     def forward(self, classifier: Classifier, batch: Batch) -> Float[Tensor, ""]:
-        exits = classifier.exits(batch.image, batch.group)
+        exits = asked(classifier, batch)
         if batch.label.ndim == 1:
             weight = self.table[1, batch.label, batch.group]
         else:

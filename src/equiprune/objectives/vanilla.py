@@ -10,6 +10,7 @@ from torch import Tensor
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
+from equiprune.objectives.outputs import asked
 from equiprune.objectives.train import train
 from equiprune.training.loop import Loss, Training
 from equiprune.training.losses import exits_loss
@@ -39,4 +40,4 @@ class Vanilla(BaseModel):
 
 def plain_loss(classifier: Classifier, batch: Batch) -> Tensor:
     """The task's loss of a batch, of all exits."""
-    return exits_loss(classifier.exits(batch.image, batch.group), batch.label, classifier.design.form)
+    return exits_loss(asked(classifier, batch), batch.label, classifier.design.form)

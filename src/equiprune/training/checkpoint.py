@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from equiprune.models.classifier import Classifier
 from equiprune.models.storage import write_tensors
+from equiprune.processes import first
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -29,7 +30,7 @@ class Progress(BaseModel):
 
 
 class Best:
-    """The state of the best epoch: on disk where there is a folder, otherwise in memory."""
+    """The state of the best epoch: on disk, by the first process, where there is a folder, otherwise in memory."""
 
     def __init__(self, classifier: Classifier, folder: Path | None) -> None:
         self.classifier = classifier
@@ -40,7 +41,7 @@ class Best:
         """Takes the classifier as it is now for the best."""
         if self.path is None:
             self.state = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
-        else:
+        elif first():
             write_tensors(self.path, self.classifier.state_dict())
 
     def recall(self) -> None:

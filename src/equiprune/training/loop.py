@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from equiprune import processes
 from equiprune.audit import point
 from equiprune.data.augment import Augment
 from equiprune.data.cohort import Cohort
@@ -40,7 +41,8 @@ class Training:
         settings: optimiser, schedule, augmentation, stopping.
         device: where to compute.
         seed: of everything drawn at random.
-        folder: where checkpoints and the log go, so that work resumes; None keeps all in memory.
+        folder: where checkpoints and the log go, so that work resumes; None keeps all in memory. Where several
+            processes train one model, the same folder for all; the first writes.
     """
 
     pixels: Pixels
@@ -71,6 +73,10 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
     mask holds at zero stay there. With a folder, an interrupted run carries on at the last
     finished epoch, and ends, for the same seed, threads and device, in the same bits.
 
+    Where torch's process group is set up, all its processes call this alike and train one model: each computes its
+    share of every batch, the loss is that of the whole batch, and batch norms see the whole batch. Up to rounding it
+    is what one process does with the same batch size; dropout is drawn anew by each.
+
     Args:
         classifier: on `training.device`.
         cohort: with splits "train" and "validation".
@@ -88,7 +94,8 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
     classifier.to(memory_format=torch.channels_last)
     beside = loss.to(training.device) if isinstance(loss, nn.Module) else None
     optimizer = _optimizer(classifier, beside, settings)
-    log, best = Log(training.folder), Best(classifier, training.folder)
+    writes = training.folder if processes.first() else None
+    log, best = Log(writes), Best(classifier, training.folder)
     progress = restore(training.folder, classifier, optimizer, beside)
     log.keep(progress.epoch)
     for epoch in range(progress.epoch, settings.epochs):
@@ -118,11 +125,13 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
                 "best": better,
             }
         )
-        store(training.folder, classifier, optimizer, progress, beside)
-        say(
-            f"epoch {epoch + 1}/{settings.epochs}: loss {means['loss']:.3f}, validation F1 {figures.f1:.3f}"
-            f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
-        )
+        store(writes, classifier, optimizer, progress, beside)
+        if processes.first():
+            say(
+                f"epoch {epoch + 1}/{settings.epochs}: loss {means['loss']:.3f}, validation F1 {figures.f1:.3f}"
+                f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
+            )
+    processes.wait()  # for the best epoch's file
     best.recall()
     return classifier
 
@@ -141,7 +150,8 @@ def _one_epoch(
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate_at(epoch) * group["factor"]
     # Every epoch starts from its own seed, so a resumed run needs no generator state.
-    torch.manual_seed(training.seed * 1_000_003 + epoch)
+    place = processes.place()
+    torch.manual_seed((training.seed * 1_000_003 + epoch) * place[1] + place[0])
     classifier.train()
     loader = batches(
         train,
@@ -153,6 +163,7 @@ def _one_epoch(
         balanced=settings.balanced,
         together=together,
         workers=settings.workers,
+        place=place,
     )
     losses: list[Tensor] = []
     penalties: list[Tensor] = []
@@ -162,10 +173,14 @@ def _one_epoch(
             moved = Batch(*(part.to(training.device, non_blocking=True) for part in batch))
             if isinstance(loss, Ramped):
                 loss.progress = (epoch + len(losses) / len(loader)) / settings.epochs
-            with torch.autocast(training.device.type, torch.bfloat16, enabled=_half(settings, training.device)):
+            with (
+                torch.autocast(training.device.type, torch.bfloat16, enabled=_half(settings, training.device)),
+                processes.one_batch(len(batch.index)),
+            ):
                 value = loss(classifier, moved)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
+            processes.average(_slopes(optimizer))
             optimizer.step()
             classifier.apply_masks()
             losses.append(value.detach())
@@ -205,6 +220,12 @@ def _optimizer(classifier: nn.Module, beside: nn.Module | None, settings: Traini
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
     return torch.optim.SGD(trained, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+
+
+def _slopes(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The gradients of all that is trained."""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
