@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/equiprune demo --out demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
