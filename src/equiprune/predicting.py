@@ -14,6 +14,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError, Problem
+from equiprune.metrics.operating import called
 from equiprune.models.classifier import Classifier, evaluating
 from equiprune.models.exits import leave
 from equiprune.predictions import Predictions
@@ -38,6 +39,18 @@ def predict(classifier: Classifier, cohort: Cohort, pixels: Pixels) -> Predictio
         ModelError: the model gives scores that are not numbers, or was made for other groups.
     """
     return scored(exit_logits(classifier, cohort, pixels), cohort, classifier.design.form.confidence)
+
+
+def watch(classifier: Classifier, validation: Cohort, pixels: Pixels, threshold: str | None = None) -> Predictions:
+    """What a training or pruning loop looks at: `predict`, with findings called at thresholds chosen on these rows.
+
+    Args:
+        classifier: see `predict`.
+        validation: the validation split, never the test split.
+        pixels: see `predict`.
+        threshold: by which rule; see `metrics.operating.of_run`.
+    """
+    return called(predict(classifier, validation, pixels), threshold)
 
 
 def check_groups(classifier: Classifier, cohort: Cohort) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem, UsageError, nearest
@@ -15,6 +15,8 @@ from equiprune.methods import METHODS, Method
 from equiprune.objectives import AFTER_TRAINING, OBJECTIVES
 from equiprune.sections import checked, unknown_key
 from equiprune.training.settings import TrainingSettings
+
+FROM = "from"
 
 
 class ModelSettings(BaseModel):
@@ -31,14 +33,32 @@ class ModelSettings(BaseModel):
     )
 
 
+class AuditSettings(BaseModel):
+    """The `[audit]` section: how predictions are judged, in the loops and at the end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: str | None = Field(
+        None,
+        description="Findings or two classes: youden or sensitivity=0.9, chosen on validation, or a number; by default "
+        "youden for findings, and the most probable class.",
+    )
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if isinstance(value, int | float) else value
+
+
 class Step(BaseModel):
-    """One method of a recipe and the training settings that hold for it alone."""
+    """One method of a recipe, the training settings that hold for it alone, and the step it starts from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     method: Method
     training: TrainingSettings
+    start: int = Field(description="Number of the step whose model it gets; 0 is the model of the recipe.")
 
 
 class Recipe(BaseModel):
@@ -59,6 +79,7 @@ class Recipe(BaseModel):
     data: DataSettings
     model: ModelSettings
     step: tuple[Step, ...]
+    audit: AuditSettings = AuditSettings()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -79,25 +100,32 @@ class Recipe(BaseModel):
     def parse(cls, raw: Mapping[str, Any], where: str, folder: Path = Path()) -> Self:
         """Checks a recipe given as nested dicts; `where` is what messages call it."""
         problems: list[Problem] = []
-        allowed = ("seed", "data", "model", "training", "step")
+        allowed = ("seed", "data", "model", "training", "audit", "step")
         problems += [unknown_key(key, allowed, where) for key in raw if key not in allowed]
         seed = raw.get("seed", 0)
         if type(seed) is not int or seed < 0:
             problems.append(Problem("expected a whole number, 0 or more", file=where, column="seed"))
         data = checked(DataSettings, raw.get("data"), f"{where} [data]", problems)
         model = checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
+        audit = checked(AuditSettings, raw.get("audit", {}), f"{where} [audit]", problems)
         shared = checked(TrainingSettings, raw.get("training", {}), f"{where} [training]", problems)
         steps = _steps(raw.get("step"), shared or TrainingSettings(), where, problems)
-        starters = [name for name in OBJECTIVES if name not in AFTER_TRAINING]
-        if model is not None and not (model.trained or problems) and steps[0].name not in starters:
-            hint = f"Put one of {', '.join(starters)} before it, or set trained = true under [model] with weights"
-            problems.append(Problem(f"{steps[0].name} needs a trained model", file=f"{where} [[step]] 1", hint=hint))
+        if model is not None and not (model.trained or problems):
+            problems += _untrained(steps, where)
         if model is not None and model.trained and model.weights is None:
             problems.append(Problem("trained = true needs weights", file=f"{where} [model]"))
-        if problems or data is None or model is None:
+        if problems or data is None or model is None or audit is None:
             raise UsageError(problems)
         data = data.model_copy(update={"manifest": str(folder / data.manifest)})
-        return cls(seed=seed, data=data, model=_rooted(model, folder), step=tuple(steps))
+        return cls(seed=seed, data=data, model=_rooted(model, folder), step=tuple(steps), audit=audit)
+
+
+def _untrained(steps: Sequence[Step], where: str) -> Iterator[Problem]:
+    starters = [name for name in OBJECTIVES if name not in AFTER_TRAINING]
+    hint = f"Put one of {', '.join(starters)} before it, or set trained = true under [model] with weights"
+    for number, step in enumerate(steps, start=1):
+        if step.start == 0 and step.name not in starters:
+            yield Problem(f"{step.name} needs a trained model", file=f"{where} [[step]] {number}", hint=hint)
 
 
 def _rooted(model: ModelSettings, folder: Path) -> ModelSettings:
@@ -113,11 +141,17 @@ def _steps(raw: object, shared: TrainingSettings, where: str, problems: list[Pro
     if not isinstance(raw, list) or not raw:
         problems.append(Problem("a recipe needs at least one [[step]]", file=where, column="step"))
         return []
-    found = (_step(step, shared, f"{where} [[step]] {number}", problems) for number, step in enumerate(raw, start=1))
+    names = [step.get("method") if isinstance(step, Mapping) else None for step in raw]
+    found = (
+        _step(step, names[:number], shared, f"{where} [[step]] {number + 1}", problems)
+        for number, step in enumerate(raw)
+    )
     return [step for step in found if step is not None]
 
 
-def _step(raw: object, shared: TrainingSettings, where: str, problems: list[Problem]) -> Step | None:
+def _step(
+    raw: object, before: Sequence[object], shared: TrainingSettings, where: str, problems: list[Problem]
+) -> Step | None:
     if not isinstance(raw, Mapping):
         problems.append(Problem("expected a [[step]] table", file=where))
         return None
@@ -127,14 +161,28 @@ def _step(raw: object, shared: TrainingSettings, where: str, problems: list[Prob
         problems.append(Problem(f"there is no method {name!r}", file=where, column="method", hint=hint))
         return None
     own, common = METHODS[name].model_fields, TrainingSettings.model_fields
-    rest = {key: value for key, value in raw.items() if key != "method"}
-    problems += [unknown_key(key, (*own, *common), where) for key in rest if key not in own and key not in common]
+    rest = {key: value for key, value in raw.items() if key not in ("method", FROM)}
+    problems += [unknown_key(key, (*own, *common, FROM), where) for key in rest if key not in own and key not in common]
     method = checked(METHODS[name], {k: v for k, v in rest.items() if k in own}, where, problems)
     override = {key: value for key, value in rest.items() if key in common}
     training = checked(TrainingSettings, {**shared.model_dump(), **override}, where, problems)
-    if method is None or training is None:
+    start = _start(raw.get(FROM, len(before)), before, where, problems)
+    if method is None or training is None or start is None:
         return None
-    return Step(name=name, method=method, training=training)
+    return Step(name=name, method=method, training=training, start=start)
+
+
+def _start(given: object, before: Sequence[object], where: str, problems: list[Problem]) -> int | None:
+    """The step a step starts from, named by its number or, where no other has it, by its method."""
+    if type(given) is int and 0 <= given <= len(before):
+        return given
+    if isinstance(given, str) and before.count(given) == 1:
+        return before.index(given) + 1
+    what = f"{given!r} is no earlier step" if before.count(given) < 2 else f"several earlier steps are {given!r}"
+    steps = ", ".join(f"{number} ({name})" for number, name in enumerate(before, start=1))
+    hint = f"Give its number: 0 for the model of the recipe{', ' if steps else ''}{steps}"
+    problems.append(Problem(what, file=where, column=FROM, hint=hint))
+    return None
 
 
 def settings_from(pairs: Iterable[str]) -> dict[str, Any]:

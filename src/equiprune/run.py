@@ -28,6 +28,8 @@ from equiprune.errors import DataError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, write_json
 from equiprune.handover import hand_over, measure
 from equiprune.methods import Checked
+from equiprune.metrics import operating
+from equiprune.metrics.loss import log_loss
 from equiprune.models.classifier import Classifier
 from equiprune.models.reshaping import reshape
 from equiprune.objectives import OBJECTIVES
@@ -120,6 +122,8 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     classifier, given = first_model(recipe, cohort)
     classifier.to(device)
     _check_steps(recipe, classifier, cohort)
+    if recipe.audit.threshold is not None:
+        operating.check(recipe.audit.threshold, cohort.classes, cohort.task)
     facts = run.read_facts() or _facts(recipe, cohort, pixels)
     found = [Problem(text) for text in facts["notices"]]
     tell(found)
@@ -136,21 +140,27 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     run.write_split(cohort.image, np.asarray(cohort.split))
     if not run.facts.is_file():
         write_json(run.facts, facts)
-    training = Training(pixels=pixels, device=device, seed=recipe.seed)
+    training = Training(pixels=pixels, device=device, seed=recipe.seed, threshold=recipe.audit.threshold)
     done: list[StepFolder] = []
     if given:
         folder = run.step(0, "given")
         if not folder.complete:
-            _finish(folder, classifier, cohort, pixels, {"method": "given", "settings": recipe.model.model_dump()})
+            record = {"method": "given", "settings": recipe.model.model_dump()}
+            _finish(folder, classifier, cohort, training, record)
         done.append(folder)
     for number, step in enumerate(recipe.step, start=1):
         folder = run.step(number, step.name)
-        if folder.complete:
-            classifier = Classifier.load(folder.path, factory=factory_of(recipe)).to(device)
-        else:
+        if not folder.complete:
             say(f"step {number} of {len(recipe.step)}: {step.name}")
             try:
-                classifier = _carry_out_step(step, folder, classifier, cohort, training)
+                model = (
+                    classifier
+                    if step.start == 0
+                    else Classifier.load(
+                        run.step(step.start, recipe.step[step.start - 1].name).path, factory=factory_of(recipe)
+                    ).to(device)
+                )
+                _carry_out_step(step, folder, model, cohort, training)
             except (ModelError, UsageError):
                 if number == 1:
                     _forget(run)
@@ -164,12 +174,14 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
 
 def _check_steps(recipe: Recipe, classifier: Classifier, cohort: Cohort) -> None:
     """Refuses what a step could not do to the model as the steps before it leave it."""
-    seen = classifier.clone()
+    seen = [classifier]
     for step in recipe.step:
+        model = seen[step.start].clone()
         if isinstance(step.method, Checked):
-            step.method.check(seen, cohort)
+            step.method.check(model, cohort)
         if isinstance(step.method, Forming):
-            reshape(seen, step.method.form(seen, cohort))
+            reshape(model, step.method.form(model, cohort))
+        seen.append(model)
 
 
 def _forget(run: RunFolder) -> None:
@@ -179,29 +191,30 @@ def _forget(run: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def _carry_out_step(
-    step: Step, folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training
-) -> Classifier:
+def _carry_out_step(step: Step, folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training) -> None:
     _make_folder(folder.path)
     clear_parts(folder.path)
-    own = Training(training.pixels, step.training, training.device, training.seed, folder.path)
+    own = replace(training, settings=step.training, folder=folder.path)
     result = step.method(classifier, cohort, own)
     settings = step.method.model_dump(mode="json")
     if step.name in OBJECTIVES or "tune" in settings:
         settings |= step.training.model_dump(mode="json")
-    _finish(folder, result, cohort, training.pixels, {"method": step.name, "settings": settings})
-    return result
+    _finish(folder, result, cohort, training, {"method": step.name, "start": step.start, "settings": settings})
 
 
 def _finish(
-    folder: StepFolder, classifier: Classifier, cohort: Cohort, pixels: Pixels, record: Mapping[str, Any]
+    folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training, record: Mapping[str, Any]
 ) -> None:
     classifier.save(folder.path)
-    for split in HELD_OUT:
-        predict(classifier, cohort.subset(split), pixels).write(folder.predictions(split))
+    found = {split: predict(classifier, cohort.subset(split), training.pixels) for split in HELD_OUT}
+    point = operating.of_run(found["validation"], training.threshold)
+    for split, predictions in found.items():
+        (predictions if point is None else point.applied(predictions)).write(folder.predictions(split))
     facts = {
         **asdict(classifier.facts()),
         "needs_group": classifier.design.form.needs_group,
+        "thresholds": None if point is None else point.to_dict(),
+        "loss": {split: log_loss(predictions) for split, predictions in found.items()},
         "file_bytes": (folder.path / "model.safetensors").stat().st_size,
         "seconds": sum(entry["seconds"] for entry in folder.log()),
         **folder.ending(),

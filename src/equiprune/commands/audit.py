@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from equiprune.predictions import Predictions
 
 Split = Literal["train", "validation", "test"]
+POINT = "thresholds"
 
 
 @Parameter(name="*")
@@ -95,7 +96,9 @@ def audit(
         min_support=meaning.min_support,
     )
     result = _told(result, point, (*source.notices, *seen), _traced(predictions, source, table))
-    result = result.model_copy(update=source.of_run or {})
+    of_run = source.of_run or {}
+    # Thresholds that were asked for here stand; else those of the run hold.
+    result = result.model_copy(update={key: value for key, value in of_run.items() if point is None or key != POINT})
     exceeded = [limit.told(result) for limit in limits if limit.exceeded(result)]
     missing = [f"{limit}: {gap}" for limit in limits if (gap := limit.gap(result)) and not limit.exceeded(result)]
     for text in missing if not fail_on_missing else ():
@@ -142,7 +145,7 @@ def _run(path: Path, split: Split | None, table: TableOptions, attribute: Sequen
 
 
 def _of_run(kept: Audit) -> dict[str, Any]:
-    return {"cost": kept.cost, "needs_attribute": kept.needs_attribute}
+    return {"cost": kept.cost, "needs_attribute": kept.needs_attribute, POINT: kept.thresholds}
 
 
 def _table(path: Path, split: Split | None, table: TableOptions, attribute: Sequence[str], unit: str | None) -> _Source:
@@ -222,6 +225,5 @@ def _told(result: Audit, point: OperatingPoint | None, notices: Sequence[str], s
 
     update: dict[str, object] = {"notices": (*result.notices, *notices), "source": source}
     if point is not None:
-        values = dict(zip(point.classes, point.threshold.tolist(), strict=True))
-        update["thresholds"] = Thresholds(rule=point.rule, chosen_on=point.chosen_on, values=values)
+        update[POINT] = Thresholds(**point.to_dict())
     return result.model_copy(update=update)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from equiprune.audit import Point, point
 from equiprune.data.cohort import Cohort
+from equiprune.metrics.operating import called, of_run
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.models.reshaping import reshape
 from equiprune.predicting import check_groups, exit_logits, scored
+from equiprune.predictions import Predictions
 from equiprune.progress import say
 from equiprune.pruning.watching import Gap
 from equiprune.training.loop import Training
@@ -57,11 +59,13 @@ class GroupThresholds(BaseModel):
         validation = cohort.subset("validation")
         exits = exit_logits(model, validation, training.pixels)
         group = torch.as_tensor(validation.group)
-        tried = offsets(exits[-1], torch.as_tensor(validation.label), group, len(cohort.groups), self.least)
+        over = exits[-1] - _called_from(scored(exits, validation, form.confidence), training.threshold)
+        tried = offsets(over, torch.as_tensor(validation.label), group, len(cohort.groups), self.least)
 
-        def figures(found: Tensor) -> Point:
-            added = torch.cat([found, found.mean(0)[None]])[group]
-            return point(scored([logits + added for logits in exits], validation, form.confidence))
+        def figures(offset: Tensor) -> Point:
+            added = torch.cat([offset, offset.mean(0)[None]])[group]
+            found = scored([logits + added for logits in exits], validation, form.confidence)
+            return point(called(found, training.threshold))
 
         before = figures(torch.zeros_like(tried[0]))
         kept, best = None, 0.0
@@ -78,13 +82,19 @@ class GroupThresholds(BaseModel):
         return model
 
 
+def _called_from(found: Predictions, rule: str | None) -> Tensor:
+    """The logit from which each finding is called; 0 for classes."""
+    point = of_run(found, rule) if found.task == "multilabel" else None
+    return torch.zeros(1) if point is None else torch.from_numpy(point.threshold).clamp(1e-6, 1 - 1e-6).logit()
+
+
 def offsets(
     logits: Float[Tensor, "row class"], label: Tensor, group: Tensor, groups: int, least: int
 ) -> list[Float[Tensor, "group class"]]:
     """What is to be added to each group's logits, so that its TPR of each class is that of all rows, after each round.
 
     Args:
-        logits: float64.
+        logits: float64; of findings, less the logit from which each is called.
         label: class indices, or 0 / 1 / nan a finding.
         group: index, -1 = not known.
         groups: how many there are.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -31,6 +33,11 @@ class OperatingPoint:
     classes: tuple[str, ...]
     threshold: Float[np.ndarray, " class"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in `audit.json`."""
+        values = dict(zip(self.classes, self.threshold.tolist(), strict=True))
+        return {"rule": self.rule, "chosen_on": self.chosen_on, "values": values}
+
     def applied(self, predictions: Predictions) -> Predictions:
         """The same scores, called at these thresholds.
 
@@ -42,7 +49,46 @@ class OperatingPoint:
         return predictions.called_at(self.threshold)
 
 
-def operating_point(rule: str, validation: Predictions | None, classes: tuple[str, ...], task: str) -> OperatingPoint:
+def of_run(validation: Predictions, rule: str | None = None) -> OperatingPoint | None:
+    """Where a run calls findings: at Youden's thresholds, where no other rule is named.
+
+    A finding of one kind only in the validation split is called from 0.5 on: there is nothing to choose by.
+
+    Args:
+        validation: what the thresholds are chosen on.
+        rule: see `operating_point`.
+
+    Returns:
+        None where the most probable class is called: for classes, where no rule is named.
+
+    Raises:
+        UsageError: see `operating_point`.
+
+    Example:
+        >>> p = Predictions([[1.0], [0.0]], [[0.3], [0.1]], [0, 1], ["mass"], ["f", "m"])
+        >>> of_run(p).threshold.round(3).tolist()
+        [0.2]
+    """
+    if rule is None and validation.task == "multiclass":
+        return None
+    chosen = rule or RULES[0]
+    return operating_point(chosen, validation, validation.classes, validation.task, otherwise=0.5)
+
+
+def called(validation: Predictions, rule: str | None = None) -> Predictions:
+    """Validation predictions called where `of_run` says, by themselves: what a training or pruning loop looks at."""
+    point = of_run(validation, rule)
+    return validation if point is None else point.applied(validation)
+
+
+def operating_point(
+    rule: str,
+    validation: Predictions | None,
+    classes: tuple[str, ...],
+    task: str,
+    *,
+    otherwise: float | None = None,
+) -> OperatingPoint:
     """Chooses thresholds.
 
     Multi-label: one for each finding. Two classes: one for the second class, and the rest of the probability for
@@ -54,10 +100,12 @@ def operating_point(rule: str, validation: Predictions | None, classes: tuple[st
         validation: what the thresholds are chosen on; not needed for a number.
         classes: names of classes or findings.
         task: `multiclass` or `multilabel`.
+        otherwise: the threshold of a finding that is never positive, or never negative, in the validation split; None
+            refuses.
 
     Raises:
         UsageError: no such rule; more than two classes, where the most probable one is called; no validation rows.
-        DataError: a finding is never positive, or never negative, in the validation split.
+        DataError: a finding is never positive, or never negative, in the validation split, and `otherwise` is None.
 
     Example:
         >>> score = [[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]]
@@ -65,9 +113,7 @@ def operating_point(rule: str, validation: Predictions | None, classes: tuple[st
         >>> operating_point("sensitivity=1", p, p.classes, p.task).threshold.round(3).tolist()
         [0.8, 0.2]
     """
-    if task == "multiclass" and len(classes) > 2:
-        hint = "A threshold is for findings, or for two classes"
-        raise UsageError(Problem(f"with {len(classes)} classes the most probable one is called", hint=hint))
+    check(rule, classes, task)
     number = _number(rule)
     asked = tuple(range(len(classes))) if task == "multilabel" else (1,)
     if number is not None:
@@ -80,9 +126,24 @@ def operating_point(rule: str, validation: Predictions | None, classes: tuple[st
         raise UsageError(Problem(f"{rule!r} is chosen on validation predictions, and there are none", hint=hint))
     if validation.classes != classes:
         raise UsageError(Problem("the validation predictions have other classes than those that are audited"))
-    _check(validation, asked)
-    found = np.array([_chosen(validation, k, least) for k in asked])
+    problems = {k: tuple(_unfit(validation, k)) for k in asked}
+    if otherwise is None and any(problems.values()):
+        raise DataError(problem for some in problems.values() for problem in some)
+    found = np.array([otherwise if problems[k] else _chosen(validation, k, least) for k in asked], np.float64)
     return OperatingPoint(rule, len(validation), classes, _both(found, task))
+
+
+def check(rule: str, classes: tuple[str, ...], task: str) -> None:
+    """Refuses a rule that does not exist, or that is for findings where there are classes.
+
+    Raises:
+        UsageError: see there.
+    """
+    if task == "multiclass" and len(classes) > 2:
+        hint = "A threshold is for findings, or for two classes"
+        raise UsageError(Problem(f"with {len(classes)} classes the most probable one is called", hint=hint))
+    if _number(rule) is None:
+        _least(rule)
 
 
 def is_number(rule: str) -> bool:
@@ -118,16 +179,12 @@ def _least(rule: str) -> float | None:
     raise UsageError(Problem(f"there is no threshold {rule!r}", hint=nearest(rule, RULES)))
 
 
-def _check(validation: Predictions, asked: tuple[int, ...]) -> None:
-    problems = []
-    for k in asked:
-        positive, known = truth(validation, k)
-        for kind, rows in (("positive", positive & known), ("negative", ~positive & known)):
-            if not rows.any():
-                what = f"no validation row is {kind}: a threshold cannot be chosen"
-                problems.append(Problem(what, column=validation.classes[k], hint="Give a number instead"))
-    if problems:
-        raise DataError(problems)
+def _unfit(validation: Predictions, k: int) -> Iterator[Problem]:
+    positive, known = truth(validation, k)
+    for kind, rows in (("positive", positive & known), ("negative", ~positive & known)):
+        if not rows.any():
+            what = f"no validation row is {kind}: a threshold cannot be chosen"
+            yield Problem(what, column=validation.classes[k], hint="Give a number instead")
 
 
 def _chosen(validation: Predictions, k: int, least: float | None) -> float:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from equiprune.audit import Point, point
 from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError
+from equiprune.metrics.operating import called
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.models.form import Form
@@ -93,7 +94,7 @@ class MultiExit(BaseModel):
         exits = exit_logits(classifier, validation, training.pixels)
 
         def figures(confidence: float | None) -> Point:
-            return point(scored(exits, validation, confidence))
+            return point(called(scored(exits, validation, confidence), training.threshold))
 
         last = figures(None)
         best, best_fate = None, 0.0

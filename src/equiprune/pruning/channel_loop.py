@@ -25,7 +25,7 @@ from equiprune.models import factory
 from equiprune.models.classifier import Classifier
 from equiprune.models.cuts import left
 from equiprune.objectives import tune
-from equiprune.predicting import predict
+from equiprune.predicting import watch
 from equiprune.predictions import Predictions
 from equiprune.progress import say
 from equiprune.pruning.channels import PREFIX, Channels, cut, lowest_units, named
@@ -112,7 +112,7 @@ def prune_channels(
             model, tuning = _tuned(model, cohort, training, schedule, iteration)
             if training.folder is None:
                 kept[iteration] = model
-        found = predict(model, validation, training.pixels)
+        found = watch(model, validation, training.pixels, training.threshold)
         now = named(model, schedule.layer)
         scores = score(model, now, iteration)
         log.add(

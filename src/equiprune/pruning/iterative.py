@@ -24,7 +24,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.errors import UsageError
 from equiprune.models.classifier import Classifier
 from equiprune.models.storage import write_tensors
-from equiprune.predicting import predict
+from equiprune.predicting import watch
 from equiprune.progress import say
 from equiprune.pruning.masks import hold, lowest, prunable
 from equiprune.pruning.watching import SPENT, Limits, best, limited, watched
@@ -114,7 +114,7 @@ def prune_iteratively(
             seconds = time.monotonic() - started
         else:
             seconds = 0.0
-        figures = point(predict(pruned, validation, training.pixels))
+        figures = point(watch(pruned, validation, training.pixels, training.threshold))
         log.add(watched(iteration, path.count() / total, figures, log, seconds))
         say(_line(log.records[-1], last, schedule.gap))
         stopped = _stopped(log, schedule, last)

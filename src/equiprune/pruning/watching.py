@@ -13,7 +13,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError, nearest
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
-from equiprune.predicting import predict
+from equiprune.predicting import watch
 from equiprune.training.log import Log
 from equiprune.training.loop import Training
 
@@ -99,7 +99,8 @@ def privileged_group(classifier: Classifier, cohort: Cohort, training: Training,
         UsageError: there is no group of that name.
     """
     check_group(cohort, named)
-    f1 = point(predict(classifier, cohort.subset("validation"), training.pixels)).f1_by_group
+    found = watch(classifier, cohort.subset("validation"), training.pixels, training.threshold)
+    f1 = point(found).f1_by_group
     privileged = named or max(f1, key=lambda group: f1[group])
     others = {group: value for group, value in f1.items() if group != privileged}
     return privileged, min(others, key=lambda group: others[group])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from equiprune.audit import Audit, audit
+from equiprune.auditfile import Thresholds
 from equiprune.errors import Problem, UsageError
 from equiprune.metrics.tradeoff import CRITERIA, fate, mean_f1
 from equiprune.report.content import Page, StepPage
@@ -24,6 +25,8 @@ def audit_steps(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str,
     audits: list[Audit] = []
     for step in steps:
         found = audit(run.predictions(step, "test"), privileged=privileged, replicates=replicates, seed=seed)
+        point = step.read()["facts"].get("thresholds")
+        found = found.model_copy(update={"thresholds": None if point is None else Thresholds(**point)})
         audits.append(_with_fate(found, audits[0], steps[0].name) if audits else found)
     return audits
 

@@ -19,7 +19,7 @@ from equiprune.data.loader import Batch, batches
 from equiprune.data.pixels import Pixels
 from equiprune.errors import ModelError, Problem
 from equiprune.models.classifier import Classifier
-from equiprune.predicting import predict
+from equiprune.predicting import watch
 from equiprune.progress import bar, say
 from equiprune.training.checkpoint import Best, Progress, restore, store
 from equiprune.training.log import Log
@@ -43,6 +43,7 @@ class Training:
         seed: of everything drawn at random.
         folder: where checkpoints and the log go, so that work resumes; None keeps all in memory. Where several
             processes train one model, the same folder for all; the first writes.
+        threshold: from which score on findings are called on validation; see `metrics.operating.of_run`.
     """
 
     pixels: Pixels
@@ -50,6 +51,7 @@ class Training:
     device: torch.device = CPU
     seed: int = 0
     folder: Path | None = None
+    threshold: str | None = None
 
 
 @runtime_checkable
@@ -104,7 +106,7 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
         started = time.monotonic()
         means = _one_epoch(classifier, train, training, optimizer, loss, epoch, together)
         seconds = time.monotonic() - started
-        figures = point(predict(classifier, validation, training.pixels))
+        figures = point(watch(classifier, validation, training.pixels, training.threshold))
         better = figures.f1 > progress.best_f1
         if better:
             best.keep()
