@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from equiprune.data.splits import draw_splits
     from equiprune.data.synthetic import synthesize
     from equiprune.exporting import export
+    from equiprune.methods.adversary_guided import AdversaryGuided
+    from equiprune.methods.bias_gradient import BiasGradient
     from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
     from equiprune.methods.fairprune import FairPrune
     from equiprune.methods.group_thresholds import GroupThresholds
+    from equiprune.methods.layer_pruning import LayerPruning
     from equiprune.methods.obd import OBD
     from equiprune.methods.scp import SCP
     from equiprune.metrics.operating import operating_point
@@ -54,6 +57,8 @@ __version__ = "0.1.0"
 _HOME = {
     "AdvConf": "objectives.advconf",
     "AdvRev": "objectives.advrev",
+    "AdversaryGuided": "methods.adversary_guided",
+    "BiasGradient": "methods.bias_gradient",
     "Classifier": "models.classifier",
     "Cohort": "data.cohort",
     "Comparison": "comparing",
@@ -67,6 +72,7 @@ _HOME = {
     "GroupDRO": "objectives.group_dro",
     "GroupThresholds": "methods.group_thresholds",
     "HSIC": "objectives.hsic",
+    "LayerPruning": "methods.layer_pruning",
     "MFD": "objectives.mfd",
     "MagnitudeChannels": "methods.channels",
     "MultiExit": "objectives.multi_exit",
@@ -100,7 +106,9 @@ __all__ = [
     "SCP",
     "AdvConf",
     "AdvRev",
+    "AdversaryGuided",
     "Audit",
+    "BiasGradient",
     "Classifier",
     "Cohort",
     "Comparison",
@@ -113,6 +121,7 @@ __all__ = [
     "GradientReversal",
     "GroupDRO",
     "GroupThresholds",
+    "LayerPruning",
     "MagnitudeChannels",
     "MultiExit",
     "Place",

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from equiprune.commands.audit import audit
 from equiprune.commands.compare import compare
+from equiprune.commands.convert import convert
 from equiprune.commands.export import export
 from equiprune.commands.options import DataOptions, WorkOptions
 from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
@@ -39,8 +40,9 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-data = App(name="data", help="Checks a manifest; makes a synthetic set.")
+data = App(name="data", help="Makes a manifest of a public data set; checks one; draws a synthetic set.")
 app.command(data)
+data.command(convert)
 
 
 @app.command
@@ -151,6 +153,7 @@ def prune(
         "seed": raw.get("seed", 0),
         # What is trained on after a cut is trained on as the run was.
         "training": raw["step"][-1]["training"] if "step" in raw else {},
+        "audit": raw.get("audit", {}),
     }
     _run(_recipe(raw, method, settings, work), out, work)
 

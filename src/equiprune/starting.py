@@ -98,7 +98,9 @@ def with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, 
         cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, recipe.seed))
         problems, _ = inspect_cohort(cohort, recipe.data.manifest)
         if problems:
-            hint = "The splits were drawn: join what is this small with another (groups), or name a column with the splits"
+            hint = (
+                "The splits were drawn: join what is this small with another (groups), or name a column with the splits"
+            )
             raise DataError(replace(problem, hint=hint) for problem in problems)
         drawn = "drawn, stratified by label and group" + (f", by {recipe.data.unit}" if recipe.data.unit else "")
     return cohort, drawn

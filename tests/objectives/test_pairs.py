@@ -33,6 +33,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "random_channels": {"step": 0.2, "iterations": 1, "tune": 1},
     "multi_exit": {"confidence": 0.6},
     "group_thresholds": {"budget": 1.0, "least": 2},
+    "layer_pruning": {"layers": "stage1.0, branch", "keep": "pruned", "budget": 1.0},
+    "bias_gradient": {"step": 0.2, "iterations": 1, "samples": 12, "keep": "last", "budget": 1.0},
+    "adversary_guided": {"step": 0.2, "iterations": 1, "tune": 1, "samples": 12, "keep": "last", "budget": 1.0},
 }
 REFUSED = {("multi_exit", "multi_exit"): "has early exits already"}
 

@@ -3,15 +3,30 @@
 from typing import Protocol, runtime_checkable
 
 from equiprune.data.cohort import Cohort
+from equiprune.methods.adversary_guided import AdversaryGuided
+from equiprune.methods.bias_gradient import BiasGradient
 from equiprune.methods.channels import FairPruneChannels, MagnitudeChannels, RandomChannels
 from equiprune.methods.fairprune import FairPrune
 from equiprune.methods.group_thresholds import GroupThresholds
+from equiprune.methods.layer_pruning import LayerPruning
 from equiprune.methods.obd import OBD
 from equiprune.methods.scp import SCP
 from equiprune.models.classifier import Classifier
 from equiprune.objectives import OBJECTIVES, AnyObjective
 
-Method = AnyObjective | GroupThresholds | FairPrune | OBD | SCP | FairPruneChannels | MagnitudeChannels | RandomChannels
+Method = (
+    AnyObjective
+    | GroupThresholds
+    | FairPrune
+    | OBD
+    | SCP
+    | FairPruneChannels
+    | MagnitudeChannels
+    | RandomChannels
+    | LayerPruning
+    | BiasGradient
+    | AdversaryGuided
+)
 
 METHODS: dict[str, type[Method]] = {
     **OBJECTIVES,
@@ -21,6 +36,9 @@ METHODS: dict[str, type[Method]] = {
     "fairprune_channels": FairPruneChannels,
     "magnitude_channels": MagnitudeChannels,
     "random_channels": RandomChannels,
+    "layer_pruning": LayerPruning,
+    "bias_gradient": BiasGradient,
+    "adversary_guided": AdversaryGuided,
     "group_thresholds": GroupThresholds,
 }
 PRUNERS = tuple(name for name in METHODS if name not in OBJECTIVES)
@@ -49,10 +67,13 @@ __all__ = [
     "OBJECTIVES",
     "PRUNERS",
     "SCP",
+    "AdversaryGuided",
+    "BiasGradient",
     "Checked",
     "FairPrune",
     "FairPruneChannels",
     "GroupThresholds",
+    "LayerPruning",
     "MagnitudeChannels",
     "Method",
     "RandomChannels",

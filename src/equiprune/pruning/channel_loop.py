@@ -77,6 +77,7 @@ def prune_channels(
     schedule: Schedule,
     score: Score,
     facts: Mapping[str, str] = MappingProxyType({}),
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Classifier:
     """Removes the lowest-scored channels step by step and returns the best model met on the way.
 
@@ -87,6 +88,7 @@ def prune_channels(
         schedule: which layers, how much, how often, when to stop.
         score: (model, the channels in question, iteration) to one number a channel, by layer; low leaves first.
         facts: what else the log's closing record is to say.
+        notes: what else an iteration's record is to say; `score` fills it anew each time.
 
     Returns:
         A classifier with fewer channels, or the one given where no iteration was better.
@@ -124,6 +126,7 @@ def prune_channels(
                 "cut": gone,
                 "tuning": tuning,
                 "scores": {layer: values.tolist() for layer, values in scores.items()},
+                **notes,
             }
         )
         say(_line(log.records[-1], schedule))

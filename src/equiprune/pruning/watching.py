@@ -25,7 +25,8 @@ Gap = Annotated[Literal["eopp0", "eopp1", "eodd"], Field(description="The gap th
 Target = Annotated[float | None, Field(ge=0, description="Stops once the gap on validation is at most this.")]
 Budget = Annotated[float | None, Field(ge=0, description="Macro F1 on validation that may be lost; then it stops.")]
 Keep = Annotated[
-    Literal["best", "last"], Field(description="Which iteration is kept: best trade-off (FATE), or the last.")
+    Literal["best", "fairest", "last"],
+    Field(description="Which iteration within the budget is kept: best trade-off (FATE), smallest gap, or the last."),
 ]
 
 
@@ -39,7 +40,7 @@ class Limits(Protocol):
     @property
     def budget(self) -> float | None: ...  # noqa: D102
     @property
-    def keep(self) -> Literal["best", "last"]: ...  # noqa: D102
+    def keep(self) -> Literal["best", "fairest", "last"]: ...  # noqa: D102
 
 
 def watched(iteration: int, removed: float, figures: Point, log: Log, seconds: float) -> dict[str, Any]:
@@ -71,24 +72,27 @@ def _mean(by_group: Mapping[str, float | None]) -> float:
 def limited(log: Log, limits: Limits) -> str | None:
     """Why pruning stops after the last iteration: the budget is spent, or the target is met. None: it goes on."""
     now = log.records[-1]
-    if not affordable(log.records[0], now, limits):
+    if not affordable(log.records[0], now, limits.budget):
         return SPENT
     if limits.target is not None and now[limits.gap] is not None and now[limits.gap] <= limits.target:
         return MET
     return None
 
 
-def affordable(first: dict[str, Any], now: dict[str, Any], limits: Limits) -> bool:
+def affordable(first: dict[str, Any], now: dict[str, Any], budget: float | None) -> bool:
     """Whether the F1 that was lost is within the budget."""
-    return limits.budget is None or first["f1"] - now["f1"] <= limits.budget
+    return budget is None or first["f1"] - now["f1"] <= budget
 
 
 def best(log: Log, limits: Limits, stopped: str) -> int:
-    """The iteration with the highest FATE within the budget; 0, unpruned, where none is better."""
-    within = [record for record in log.records if affordable(log.records[0], record, limits)]
+    """The iteration that is kept, of those within the budget; 0, unpruned, where none is better."""
+    within = [record for record in log.records if affordable(log.records[0], record, limits.budget)]
     if stopped == MET or limits.keep == "last":
         return int(within[-1]["iteration"])
-    trade = {r["iteration"]: r["fate"][limits.gap] for r in within if r["fate"][limits.gap] is not None}
+    if limits.keep == "fairest":
+        trade = {r["iteration"]: -r[limits.gap] for r in within if r[limits.gap] is not None}
+    else:
+        trade = {r["iteration"]: r["fate"][limits.gap] for r in within if r["fate"][limits.gap] is not None}
     return max(trade, key=lambda iteration: (trade[iteration], -iteration)) if trade else 0
 
 
