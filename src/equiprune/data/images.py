@@ -10,6 +10,7 @@ or colour; scale with antialiasing to a square; turn it as the EXIF orientation 
   them is arbitrary, and white would read as skin.
 - Of a file with several frames or pages the first is taken. Colour profiles are not applied.
 - A truncated file is refused, as is one with more pixels than `LARGEST`.
+- A DICOM file is made 8 bits of grey by `dicom.grey`, whatever its name ends in; the rest is the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from equiprune.data.dicom import DicomError, grey, is_dicom
 from equiprune.data.settings import Fit
 
 DECODER = 1
@@ -149,6 +151,8 @@ def _array(image: Image.Image, channels: int) -> UInt8[np.ndarray, "height width
 
 def _decoded(source: Path | bytes, channels: int, at_least: int | None) -> _Decoded:
     data = source if isinstance(source, bytes) else read(source)
+    if is_dicom(data):
+        return _radiograph(data, channels)
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _refuse_large(image)
@@ -159,11 +163,19 @@ def _decoded(source: Path | bytes, channels: int, at_least: int | None) -> _Deco
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"is no image of a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"is no image of a known format ({', '.join((*FORMATS, 'DICOM'))})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"is too large; at most {LARGEST:,} pixels are read") from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything
         raise ImageError(f"is damaged ({error or type(error).__name__})") from error
+
+
+def _radiograph(data: bytes, channels: int) -> _Decoded:
+    try:
+        image = Image.fromarray(grey(data, largest=LARGEST))
+    except DicomError as error:
+        raise ImageError(str(error)) from error
+    return _Decoded(image if channels == 1 else image.convert("RGB"), image.width, image.height, 1)
 
 
 def _refuse_large(image: Image.Image) -> None:

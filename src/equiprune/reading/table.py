@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import re
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -101,7 +103,7 @@ class Table:
     sha256: str
 
 
-def read_table(path: Path, wanted: Collection[str], faults: Faults) -> Table | None:
+def read_table(path: Path, wanted: Collection[str], faults: Faults, *, official: bool = False) -> Table | None:
     """Reads a comma-separated UTF-8 file; what is wrong with it goes to `faults`.
 
     Rows of another width than the header are reported and left out. Blank lines are skipped.
@@ -110,17 +112,21 @@ def read_table(path: Path, wanted: Collection[str], faults: Faults) -> Table | N
         path: the file.
         wanted: the columns to keep; a name that the file lacks is left to the caller.
         faults: where problems are noted.
+        official: takes what the makers of data sets publish, which the user cannot be asked to mend: gzip archives,
+            columns without a name, and blank fields beyond the header's last.
 
     Returns:
         The table, or None where the file is no table at all.
     """
-    data = _bytes(path, faults)
+    data = _bytes(path, faults, official=official)
     if data is None or not _is_text(data, faults):
         return None
     lines = _lines(data, faults)
-    header = _header(lines, faults)
+    header = _header(lines, faults, official=official)
     if header is None:
         return None
+    if official:
+        lines = _trimmed(lines, len(header))
     if not _is_utf8(data):
         lines = _mended(lines, header, faults)
     places = {name: header.index(name) for name in dict.fromkeys(wanted) if name in header}
@@ -147,19 +153,36 @@ def _is_wide(line: int, cells: list[str], header: tuple[str, ...], faults: Fault
     return False
 
 
-def _bytes(path: Path, faults: Faults) -> bytes | None:
+def _bytes(path: Path, faults: Faults, *, official: bool) -> bytes | None:
     if path.is_dir():
         tables = sorted(p.name for p in path.glob("*.csv"))
         hint = f"Name the file in it: {', '.join(map(repr, tables[:3]))}" if tables else "Name a CSV file"
         faults.add("file", "this is a folder, not a CSV file", hint=hint)
         return None
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        return _unpacked(data, faults) if official else data
     except FileNotFoundError:
         faults.add("file", "no such file", hint="A relative path counts from the folder you are in")
     except OSError as error:
         faults.add("file", f"cannot be read ({error.strerror})")
     return None
+
+
+def _unpacked(data: bytes, faults: Faults) -> bytes | None:
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        faults.add("file", f"the gzip archive is damaged ({error})", hint="Download it again")
+        return None
+
+
+def _trimmed(lines: Iterator[tuple[int, list[str]]], width: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows without the blank fields that lie beyond the header's last."""
+    for line, cells in lines:
+        yield line, cells if any(cells[width:]) else cells[:width]
 
 
 def _is_text(data: bytes, faults: Faults) -> bool:
@@ -208,7 +231,7 @@ def _lines(data: bytes, faults: Faults) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _header(lines: Iterator[tuple[int, list[str]]], faults: Faults) -> tuple[str, ...] | None:
+def _header(lines: Iterator[tuple[int, list[str]]], faults: Faults, *, official: bool) -> tuple[str, ...] | None:
     line, cells = next(lines, (1, []))
     names = tuple(_readable(cell).strip() for cell in cells)
     if not names:
@@ -222,12 +245,14 @@ def _header(lines: Iterator[tuple[int, list[str]]], faults: Faults) -> tuple[str
                 what = f"the columns are separated by {spoken}, not commas"
                 faults.add("header", what, row=line, hint="Save it with commas")
                 return None
-    _check_names(names, line, faults)
+    _check_names(names, line, faults, official=official)
     return names
 
 
-def _check_names(names: tuple[str, ...], line: int, faults: Faults) -> None:
+def _check_names(names: tuple[str, ...], line: int, faults: Faults, *, official: bool) -> None:
     for place, name in enumerate(names):
+        if not name and official:
+            continue
         if not name:
             hint = "If pandas wrote it, use to_csv(..., index=False)" if place == 0 else "Name it or delete it"
             faults.add("header", f"column {place + 1} has no name", row=line, hint=hint)
