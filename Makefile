@@ -37,9 +37,10 @@ format: setup
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements/dev.txt
 
-# The forms of audit.json and compare.json, for other programs.
+# The forms of audit.json and compare.json, for other programs, and the page of all settings.
 schemas: setup
 	$(BIN)/python -m equiprune.commands.schemas docs/schemas
+	$(BIN)/python -m equiprune.commands.settings_page docs/settings.md
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

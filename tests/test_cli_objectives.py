@@ -157,7 +157,7 @@ def test_a_distilled_model_starts_from_a_run_and_other_groups_are_refused(
     capsys.readouterr()
     regrouped = ("--groups", "some=dark;others=light", "--method", "fairprune", "--backbone", net)
     assert _run("prune", lesions, "--model", run, *regrouped, "--out", tmp_path / "other") == 4
-    assert "the model has groups ('dark', 'light'), the data ('some', 'others')" in capsys.readouterr().err
+    assert "the model has groups 'dark', 'light', the data 'some', 'others'" in capsys.readouterr().err
     assert not (tmp_path / "other" / "run.json").exists()
 
 
@@ -172,3 +172,25 @@ def test_what_a_later_step_cannot_do_is_told_before_the_first_is_trained(
     told = capsys.readouterr().err
     assert ("has early exits already" if not wrong else "no layer 'nope'") in told
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_several_processes_are_for_python(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    columns = ["--label", "label", "--attribute", "skin_tone"]
+    assert _run("train", str(lesions), *columns, "--out", str(tmp_path / "run")) == 2
+    assert "one process, and torchrun started several" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_images_leave_is_recorded(lesions: Path, tmp_path: Path) -> None:
+    columns = ["--label", "label", "--attribute", "skin_tone", "--image-size", "32"]
+    quick = ["--set", "epochs=1", "--set", "augment=none", "--set", "confidence=0.4"]
+    out = tmp_path / "run"
+    assert _run("train", str(lesions), *columns, "--objective", "multi_exit", *quick, "--out", str(out)) == 0
+    facts = json.loads((out / "steps" / "01-multi_exit" / "step.json").read_text())["facts"]
+    assert facts["exits"]["confidence"] == 0.4
+    assert list(facts["exits"]["left"])[-1] == "the last"
+    assert sum(facts["exits"]["left"].values()) == pytest.approx(1)
+    assert set(facts["loss"]) == {"validation", "test"}

@@ -29,6 +29,17 @@ def test_the_schemas_in_the_docs_are_those_of_the_code(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == (DOCS / name).read_text(), f"run `make schemas`: {name} has changed"
 
 
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    pytest.importorskip("torch")
+    from equiprune.commands.settings_page import page
+    from equiprune.methods import METHODS
+
+    text = (DOCS.parent / "settings.md").read_text()
+    assert page() == text, "run `make schemas`: a setting has changed"
+    assert all(f"## `{name}`" in text for name in METHODS)
+    assert "| `beta` | 0.33 | ≥ 0 |" in text
+
+
 def test_what_is_written_follows_the_schema(tmp_path: Path) -> None:
     first, second = predictions(0), predictions(1)
     audit(first, replicates=20).write(tmp_path / "audit.json")

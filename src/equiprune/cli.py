@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -311,6 +312,9 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
     from equiprune.commands.changed import changed
     from equiprune.run import Place, carry_out
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        hint = "Python trains on several: see docs/objectives.md"
+        raise UsageError(Problem("commands run in one process, and torchrun started several", hint=hint))
     command = shlex.join(["equiprune", *sys.argv[1:]])
     done = carry_out(recipe, Place(out=out, device=work.device, cache=work.cache, command=command))
     if work.json:

@@ -29,7 +29,7 @@ from equiprune.metrics import gaps, paired, testing
 from equiprune.metrics.counts import count
 from equiprune.metrics.estimates import FIGURES, GAPS, shared_classes
 from equiprune.metrics.gaps import Pairs, Policy
-from equiprune.metrics.notices import NO_UNITS
+from equiprune.metrics.notices import NO_UNITS, constant
 from equiprune.metrics.pairedscores import score_changes, sums
 from equiprune.metrics.tradeoff import CRITERIA, mean_f1, pareto
 from equiprune.predictions import Predictions
@@ -209,6 +209,7 @@ class _Bench:
             ),
             notices=(
                 *notices(self.rules.criterion, chance, comparisons, self.supported),
+                *(f"{model}: {text}" for model, one in self.models.items() for text in constant(one)),
                 *((NO_UNITS,) if p.unit is None else ()),
                 *(() if by_image else (BY_POSITION,)),
             ),

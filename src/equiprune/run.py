@@ -31,10 +31,11 @@ from equiprune.methods import Checked
 from equiprune.metrics import operating
 from equiprune.metrics.loss import log_loss
 from equiprune.models.classifier import Classifier
+from equiprune.models.exits import shares_leaving
 from equiprune.models.reshaping import reshape
 from equiprune.objectives import OBJECTIVES
 from equiprune.objectives.train import Forming
-from equiprune.predicting import predict
+from equiprune.predicting import exit_logits, predict
 from equiprune.progress import bar, say
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
@@ -141,6 +142,18 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     if not run.facts.is_file():
         write_json(run.facts, facts)
     training = Training(pixels=pixels, device=device, seed=recipe.seed, threshold=recipe.audit.threshold)
+    done = _carry_out_steps(recipe, run, (classifier, given), cohort, training)
+    del classifier
+    measure(run, done, factory=factory_of(recipe), device=device)
+    named = (getattr(step.method, "privileged", None) for step in recipe.step)
+    hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
+
+
+def _carry_out_steps(
+    recipe: Recipe, run: RunFolder, first: tuple[Classifier, bool], cohort: Cohort, training: Training
+) -> list[StepFolder]:
+    """The steps that are not complete yet; all of them are returned, and before them a model that was given."""
+    classifier, given = first
     done: list[StepFolder] = []
     if given:
         folder = run.step(0, "given")
@@ -148,28 +161,21 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
             record = {"method": "given", "settings": recipe.model.model_dump()}
             _finish(folder, classifier, cohort, training, record)
         done.append(folder)
-    for number, step in enumerate(recipe.step, start=1):
-        folder = run.step(number, step.name)
-        if not folder.complete:
-            say(f"step {number} of {len(recipe.step)}: {step.name}")
-            try:
-                model = (
-                    classifier
-                    if step.start == 0
-                    else Classifier.load(
-                        run.step(step.start, recipe.step[step.start - 1].name).path, factory=factory_of(recipe)
-                    ).to(device)
-                )
-                _carry_out_step(step, folder, model, cohort, training)
-            except (ModelError, UsageError):
-                if number == 1:
-                    _forget(run)
-                raise
-        done.append(folder)
-    del classifier
-    measure(run, done, factory=factory_of(recipe), device=device)
-    named = (getattr(step.method, "privileged", None) for step in recipe.step)
-    hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
+    folders = [run.step(number, step.name) for number, step in enumerate(recipe.step, start=1)]
+    for number, (step, folder) in enumerate(zip(recipe.step, folders, strict=True), start=1):
+        if folder.complete:
+            continue
+        say(f"step {number} of {len(folders)}: {step.name}")
+        model = classifier
+        if step.start:
+            model = Classifier.load(folders[step.start - 1].path, factory=factory_of(recipe)).to(training.device)
+        try:
+            _carry_out_step(step, folder, model, cohort, training)
+        except (ModelError, UsageError):
+            if number == 1:
+                _forget(run)
+            raise
+    return [*done, *folders]
 
 
 def _check_steps(recipe: Recipe, classifier: Classifier, cohort: Cohort) -> None:
@@ -214,6 +220,7 @@ def _finish(
         **asdict(classifier.facts()),
         "needs_group": classifier.design.form.needs_group,
         "thresholds": None if point is None else point.to_dict(),
+        "exits": _exits(classifier, cohort, training),
         "loss": {split: log_loss(predictions) for split, predictions in found.items()},
         "file_bytes": (folder.path / "model.safetensors").stat().st_size,
         "seconds": sum(entry["seconds"] for entry in folder.log()),
@@ -222,6 +229,17 @@ def _finish(
     write_json(folder.record, {**record, "facts": facts})
     checkpoint.clear(folder.path)
     channel_loop.clear(folder.path)
+
+
+def _exits(classifier: Classifier, cohort: Cohort, training: Training) -> dict[str, Any] | None:
+    """Where images leave a model with early exits: the share of the validation split at each, the last its own."""
+    form = classifier.design.form
+    if not form.exits:
+        return None
+    logits = exit_logits(classifier, cohort.subset("validation"), training.pixels)
+    names = (*form.exits, "the last")
+    left = dict(zip(names, shares_leaving(logits, form.confidence, cohort.task), strict=True))
+    return {"confidence": form.confidence, "left": left}
 
 
 def _facts(recipe: Recipe, cohort: Cohort, pixels: Pixels) -> dict[str, Any]:

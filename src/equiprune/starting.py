@@ -71,12 +71,16 @@ def _check_fits(design: Design, cohort: Cohort, data: DataSettings, where: str) 
         "groups": (design.form.groups or cohort.groups, cohort.groups),
     }
     problems = [
-        Problem(f"the model has {key} {model!r}, the data {given!r}", file=where)
+        Problem(f"the model has {key} {_listed(model)}, the data {_listed(given)}", file=where)
         for key, (model, given) in wanted.items()
         if model != given
     ]
     if problems:
         raise ModelError(problems)
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 
 def with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, str]:

@@ -27,7 +27,7 @@ def cross_entropy(logits: np.ndarray, group: np.ndarray) -> float:
     total: float = 0.0
     for row, own in zip(logits, group, strict=True):
         total += float(np.log(np.exp(row - row.max()).sum()) + row.max() - row[own])
-    return total / len(group)
+    return float(total / len(group))
 
 
 @pytest.mark.parametrize("groups", [2, 3])
@@ -47,7 +47,7 @@ def test_it_is_what_a_slow_twin_finds(groups: int) -> None:
             many = used.shape[1]
             weight, bias = flat[: many * groups].reshape(many, groups), flat[many * groups :].reshape(3, groups)
             ridge = many / where.sum() * (weight**2).sum() + RIDGE * (bias**2).sum()
-            return cross_entropy(used[where] @ weight + bias[y[where]], a[where]) + 0.5 * ridge
+            return float(cross_entropy(used[where] @ weight + bias[y[where]], a[where]) + 0.5 * ridge)
 
         best = minimize(total, np.zeros(7 * groups), (rest, fit), tol=1e-10).x
         alone = minimize(total, np.zeros(3 * groups), (rest[:, :0], fit), tol=1e-10).x.reshape(3, groups)

@@ -108,7 +108,7 @@ def test_interrupted_in_the_second_iteration_it_ends_in_the_same_bits(
     ("settings", "stopped", "iterations"),
     [
         ({"budget": 0.0, "gain": None}, "the accuracy budget was spent", 1),
-        ({"gain": 2.0}, "the gap on validation shrank too little", 1),
+        ({"gain": 2.0}, "the gap on validation did not shrink by enough", 1),
         ({"target": 1.0}, "the target gap was reached on validation", 0),
         ({"gain": None, "budget": None}, "the last iteration was done", 2),
     ],

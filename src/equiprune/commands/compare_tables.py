@@ -6,7 +6,7 @@ from math import inf
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from equiprune.comparefile import Change, Comparison, GapChange, ModelComparison
 from equiprune.comparewords import direction
@@ -61,14 +61,14 @@ def _changes(model: str, found: ModelComparison, result: Comparison) -> Table:
 
 
 def _fates(result: Comparison) -> Table:
-    table = Table("FATE", *CRITERIA)
+    table = Table(Column("FATE", overflow="fold"), *CRITERIA)
     for model, found in result.comparisons.items():
         table.add_row(escape(model), *(_fate(found, name) for name in CRITERIA))
     return table
 
 
 def _front(result: Comparison) -> Table:
-    table = Table("model", "mean F1", *CRITERIA, "on the front of")
+    table = Table(Column("model", overflow="fold"), "mean F1", *CRITERIA, "on the front of")
     for point in result.pareto:
         values = (_number(value) for value in (point.f1, point.eopp0, point.eopp1, point.eodd))
         table.add_row(escape(point.model), *values, ", ".join(point.front) or "-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -52,6 +53,11 @@ class DataSettings(BaseModel):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("manifest", mode="before")
+    @classmethod
+    def _path_or_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, PurePath) else value
 
     @model_validator(mode="after")
     def _one_kind_of_label(self) -> DataSettings:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from equiprune.audit import Point, point
+from equiprune.audit import Point, chance, point
 from equiprune.data.cohort import Cohort
 from equiprune.metrics.operating import called, of_run
+from equiprune.metrics.testing import LEVEL
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.models.reshaping import reshape
@@ -19,6 +21,7 @@ from equiprune.predicting import check_groups, exit_logits, scored
 from equiprune.predictions import Predictions
 from equiprune.progress import say
 from equiprune.pruning.watching import Gap
+from equiprune.training.log import Log
 from equiprune.training.loop import Training
 
 ROUNDS = 8
@@ -35,8 +38,9 @@ class GroupThresholds(BaseModel):
     They are found on validation: with two classes or several findings each group's threshold is where its true
     positive rate is that of all; with more classes this is done class by class, half a step a round, as an offset of
     one class moves the others. Of the offsets after each round, and of parts of them, the one with the best FATE is
-    kept that loses at most `budget` of macro F1; where none is better the model stays as it is, and needs no group. A
-    class with fewer than `least` images in a group keeps its threshold there.
+    kept that loses at most `budget` of macro F1 and with which some group's F1 rises: lowering the better-served group
+    alone is no mending. Where none is better the model stays as it is, and needs no group. A class with fewer than
+    `least` images in a group gets no offset there. All that were tried are in the step's log.
 
     Example:
         >>> GroupThresholds().least
@@ -67,12 +71,18 @@ class GroupThresholds(BaseModel):
             found = scored([logits + added for logits in exits], validation, form.confidence)
             return point(called(found, training.threshold))
 
-        before = figures(torch.zeros_like(tried[0]))
+        none = torch.zeros_like(tried[0])
+        before = figures(none)
+        _tell_of_chance(scored(exits, validation, form.confidence), self.gap, training)
+        log = Log(training.folder)
+        log.keep(0)
+        log.add(_record(none, before, 0.0, cohort))
         kept, best = None, 0.0
         for found in [strength * one for one in tried for strength in STRENGTHS]:
             now = figures(found)
             value = fate(now.f1, before.f1, getattr(now, self.gap), getattr(before, self.gap))
-            if before.f1 - now.f1 <= self.budget and value > best:
+            log.add(_record(found, now, value, cohort))
+            if before.f1 - now.f1 <= self.budget and value > best and _someone_gains(before, now):
                 kept, best = found, value
         if kept is None:
             say(f"thresholds by group: of {len(tried) * len(STRENGTHS)} tried none is better than one for all groups")
@@ -80,6 +90,22 @@ class GroupThresholds(BaseModel):
         say(f"thresholds by group: FATE {best:.3f} on validation")
         model.offsets += kept.to(model.offsets)
         return model
+
+
+def _someone_gains(before: Point, now: Point) -> bool:
+    return any(now.f1_by_group[group] > f1 for group, f1 in before.f1_by_group.items())
+
+
+def _record(offset: Tensor, figures: Point, value: float, cohort: Cohort) -> dict[str, Any]:
+    by_class = [dict(zip(cohort.classes, row, strict=True)) for row in offset.tolist()]
+    offsets = dict(zip(cohort.groups, by_class, strict=True))
+    return {"offsets": offsets, **asdict(figures), "fate": value, "seconds": 0.0}
+
+
+def _tell_of_chance(found: Predictions, gap: str, training: Training) -> None:
+    floor, p_value = chance(called(found, training.threshold), [gap], seed=training.seed)[gap]
+    if not p_value < LEVEL:
+        say(f"note: the {gap} on validation is no more than chance explains ({floor:.3f}): offsets will follow noise")
 
 
 def _called_from(found: Predictions, rule: str | None) -> Tensor:

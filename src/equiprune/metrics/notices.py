@@ -29,7 +29,7 @@ def notices(
     """
     small = _unsupported(predictions, groups, supported, least)
     return (
-        *_constant(predictions),
+        *constant(predictions),
         *_names(predictions),
         *small,
         *_support(predictions, groups),
@@ -59,7 +59,8 @@ def _unsupported(
     yield f"groups with fewer than {least} positives ({names}) {what}"
 
 
-def _constant(predictions: Predictions) -> Iterator[str]:
+def constant(predictions: Predictions) -> Iterator[str]:
+    """A sentence on a model that says the same of every row."""
     called = predictions.predicted
     if (called == called[:1]).all():
         what = "the same" if predictions.task == "multilabel" else repr(predictions.classes[int(called[0])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from equiprune.data.settings import Fit
 from equiprune.models.form import Form
@@ -49,6 +49,13 @@ class Design(BaseModel):
     fit: Fit = Field("crop", description="How images were made square.")
     source_sha256: str | None = Field(None, description="SHA-256 of the factory's file, where the backbone is one.")
     form: Form = Field(Form(), description="What a training objective built into the network.")
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if callable(value):
+            raise ValueError("a function is named by its file, as in my_file.py:factory, so that it is found again")  # noqa: TRY004 - pydantic's
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Design:

@@ -127,6 +127,24 @@ def leave(
     return chosen
 
 
+def shares_leaving(
+    exits: Sequence[Float[Tensor, "image class"]], confidence: float | None, task: Literal["multiclass", "multilabel"]
+) -> list[float]:
+    """The share of images that leave at each exit.
+
+    Example:
+        >>> shares_leaving([torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.zeros(2, 2)], 0.9, "multiclass")
+        [0.5, 0.5]
+    """
+    left = torch.ones(len(exits[-1]), dtype=torch.bool, device=exits[-1].device)
+    shares = []
+    for logits in exits[:-1]:
+        sure = torch.zeros_like(left) if confidence is None else left & (sureness(logits, task) >= confidence)
+        shares.append(float(sure.double().mean()))
+        left = left & ~sure
+    return [*shares, float(left.double().mean())]
+
+
 def sureness(logits: Tensor, task: Literal["multiclass", "multilabel"]) -> Float[Tensor, " image"]:
     """How sure an exit is of each image."""
     if task == "multiclass":

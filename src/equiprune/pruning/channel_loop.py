@@ -37,7 +37,7 @@ from equiprune.training.loop import Training
 ITERATIONS = "iterations"
 FLOOR = 200  # permutations behind the noise floor of an iteration's gap
 DONE = "the last iteration was done"
-NO_GAIN = "the gap on validation shrank too little"
+NO_GAIN = "the gap on validation did not shrink by enough"
 
 Layer = Annotated[str, Field(description="last, all, or the name of a convolution.")]
 Step = Annotated[float, Field(gt=0, lt=1, description="Share of a layer's channels removed in one iteration.")]

@@ -11,9 +11,11 @@ from pydantic import Field
 from equiprune.audit import Point, point
 from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError, nearest
+from equiprune.metrics.notices import constant
 from equiprune.metrics.tradeoff import fate
 from equiprune.models.classifier import Classifier
 from equiprune.predicting import watch
+from equiprune.progress import say
 from equiprune.training.log import Log
 from equiprune.training.loop import Training
 
@@ -104,6 +106,8 @@ def privileged_group(classifier: Classifier, cohort: Cohort, training: Training,
     """
     check_group(cohort, named)
     found = watch(classifier, cohort.subset("validation"), training.pixels, training.threshold)
+    for text in constant(found):
+        say(f"note: on validation {text}")
     f1 = point(found).f1_by_group
     privileged = named or max(f1, key=lambda group: f1[group])
     others = {group: value for group, value in f1.items() if group != privileged}
