@@ -106,3 +106,74 @@ def test_settings_of_the_command_line(pair: str, value: object) -> None:
 def test_a_setting_without_a_value_is_refused() -> None:
     with pytest.raises(UsageError, match="KEY=VALUE"):
         settings_from(["beta"])
+
+
+FOUR = (
+    GOOD
+    + """
+[[step]]
+from = 0
+method = "gradient_reversal"
+[[step]]
+method = "layer_pruning"
+[[step]]
+from = "vanilla"
+method = "scp"
+"""
+)
+
+
+def test_a_step_may_start_from_an_earlier_one(tmp_path: Path) -> None:
+    assert [step.start for step in _read(tmp_path, FOUR).step] == [0, 1, 0, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("4", "4 is no earlier step. Give its number: 0 for the model of the recipe, 1 (vanilla), 2 (fairprune)"),
+        ("-1", "-1 is no earlier step"),
+        ("true", "True is no earlier step"),
+        ('"vanila"', "'vanila' is no earlier step"),
+        ('"gradient_reversal"', "'gradient_reversal' is no earlier step"),
+    ],
+)
+def test_a_step_that_starts_from_no_earlier_one_is_refused(given: str, told: str, tmp_path: Path) -> None:
+    message = _message(tmp_path, FOUR.replace("from = 0", f"from = {given}"))
+    assert "[[step]] 3, column 'from'" in message
+    assert told in message
+
+
+def test_of_two_steps_of_one_method_the_number_is_asked_for(tmp_path: Path) -> None:
+    text = FOUR.replace('method = "gradient_reversal"', 'method = "vanilla"')
+    assert "several earlier steps are 'vanilla'" in _message(tmp_path, text)
+
+
+def test_a_pruning_that_starts_from_an_untrained_model_is_refused(tmp_path: Path) -> None:
+    message = _message(tmp_path, FOUR.replace('method = "gradient_reversal"', 'method = "obd"'))
+    assert "[[step]] 3: obd needs a trained model" in message
+
+
+def test_what_the_command_line_says_of_the_data_stands(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    data = {"manifest": "/other.csv", "labels": ("a", "b")}
+    recipe = Recipe.read(path, data)
+    assert recipe.data.manifest == "/other.csv"
+    assert (recipe.data.label, recipe.data.labels) == (None, ("a", "b"))
+    assert recipe.data.attribute == ("sex",)
+
+
+@pytest.mark.parametrize(("given", "threshold"), [('"youden"', "youden"), ("0.3", "0.3"), ("1", "1")])
+def test_a_threshold_is_a_rule_or_a_number(given: str, threshold: str, tmp_path: Path) -> None:
+    recipe = _read(tmp_path, GOOD + f"[audit]\nthreshold = {given}\n")
+    assert recipe.audit.threshold == threshold
+    assert _read(tmp_path, GOOD).audit.threshold is None
+    assert "unknown key" in _message(tmp_path, GOOD + "[audit]\ntreshold = 1\n")
+
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_that_ships_is_right(path: Path) -> None:
+    assert Recipe.read(path).step

@@ -160,17 +160,27 @@ def prune(
 
 
 @app.command
-def run(recipe: Path, *, out: Path | None = None, work: WorkOptions = WorkOptions()) -> None:  # noqa: B008 - frozen
+def run(
+    recipe: Path,
+    *,
+    out: Path | None = None,
+    manifest: Path | None = None,
+    columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+) -> None:
     """Carries out a recipe: data, training, any list of pruning steps, audit, report. Resumes.
 
     Args:
         recipe: a TOML file.
         out: folder of the run; by default the recipe's name without its ending.
+        manifest: instead of the one that the recipe names.
+        columns: instead of what the recipe says of the data.
         work: see there.
     """
     from equiprune.recipe import Recipe
 
-    read = Recipe.read(recipe)
+    instead = columns.given()
+    read = Recipe.read(recipe, instead if manifest is None else {"manifest": str(manifest.absolute()), **instead})
     if work.seed is not None:
         read = read.model_copy(update={"seed": work.seed})
     _run(read, out or recipe.with_suffix(""), work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -82,8 +83,12 @@ class Recipe(BaseModel):
     audit: AuditSettings = AuditSettings()
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, data: Mapping[str, Any] = MappingProxyType({})) -> Self:
         """Reads a TOML recipe; paths in it are relative to its folder.
+
+        Args:
+            path: the file.
+            data: what is to stand in its `[data]` section instead.
 
         Raises:
             UsageError: with every wrong key and value, what is allowed and the nearest spelling.
@@ -94,6 +99,11 @@ class Recipe(BaseModel):
             raise UsageError(Problem("there is no such file", file=str(path))) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(Problem(f"not a readable TOML file: {error}", file=str(path))) from None
+        if data:
+            own = raw.get("data", {})
+            # One column of classes stands for columns of findings, and the other way round.
+            dropped = {"label", "labels"} if {"label", "labels"} & data.keys() else set()
+            raw["data"] = {**{key: value for key, value in own.items() if key not in dropped}, **data}
         return cls.parse(raw, str(path), folder=path.parent)
 
     @classmethod

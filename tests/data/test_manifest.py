@@ -292,3 +292,18 @@ def test_bad_images_to_be_skipped_stay_in_the_cohort_but_escapes_do_not(folder: 
     assert len(read_manifest(made(folder, content, on_bad_image="skip"))) == 6
     with pytest.raises(DataError, match="leaves"):
         read_manifest(made(folder, plus("outer.png,nevus,male"), on_bad_image="skip"))
+
+
+FINDINGS = "image,mass,edema,hernia,sex\na.png,1,1,0,f\nb.png,1,0,-1,m\nc.png,0,1,1,m\nd.png,,0,0,f\n"
+
+
+def test_rare_findings_are_left_out_and_named(folder: Path) -> None:
+    labels = {"label": None, "labels": ("mass", "edema", "hernia"), "attribute": ("sex",)}
+    cohort = read_manifest(made(folder, FINDINGS, **labels, min_positives=2))
+    assert cohort.classes == ("mass", "edema")
+    assert cohort.label[:3].tolist() == [[1, 1], [1, 0], [0, 1]]
+    assert "findings with fewer than 2 positive rows are left out: hernia (1)" in "\n".join(map(str, cohort.notices))
+    assert read_manifest(made(folder, FINDINGS, **labels, min_positives=1)).classes == ("mass", "edema", "hernia")
+    with pytest.raises(DataError, match=r"no finding has 9 positive rows: mass \(2\), edema \(2\), hernia \(1\)"):
+        read_manifest(made(folder, FINDINGS, **labels, min_positives=9))
+    assert len(read_manifest(made(folder, GOOD, min_positives=9)).classes) == 2

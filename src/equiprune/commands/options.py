@@ -43,6 +43,7 @@ class DataOptions:
         str | None, Parameter(help="Attribute values that mean unknown, comma-separated.", group=DATA)
     ] = None
     uncertain: Annotated[Literal["ignore", "zeros", "ones"] | None, _told("uncertain")] = None
+    min_positives: Annotated[int | None, _told("min_positives")] = None
     image_size: Annotated[int | None, _told("image_size")] = None
     channels: Annotated[Literal[1, 3] | None, _told("channels")] = None
     fit: Annotated[Fit | None, _told("fit")] = None

@@ -74,13 +74,14 @@ def inspect_manifest(settings: DataSettings) -> tuple[Cohort | None, tuple[Probl
     cohort = _cohort(table, settings, faults)
     if cohort is None:
         return None, tuple(faults.problems())
+    cohort, rare = _without_rare(cohort, settings, faults)
     broken = {problem.column for problem in faults.problems()}
     # What merely follows from a fault that is told already would mislead.
     sound = replace(cohort, split=None) if settings.split in broken else cohort
     problems, notices = inspect_cohort(sound, settings.manifest)
     if broken & set(settings.attribute):
         problems = [problem for problem in problems if problem.column != cohort.attribute]
-    return replace(cohort, notices=tuple(notices)), (*faults.problems(), *problems)
+    return replace(cohort, notices=(*rare, *notices)), (*faults.problems(), *problems)
 
 
 def _refuse_contradictions(settings: DataSettings) -> None:
@@ -199,6 +200,25 @@ def _labels(
         return codes, classes, codes >= 0
     findings = np.stack([_finding(table, name, settings, faults) for name in settings.labels], axis=1)
     return findings, settings.labels, np.ones(len(findings), np.bool_)
+
+
+def _without_rare(cohort: Cohort, settings: DataSettings, faults: Faults) -> tuple[Cohort, tuple[Problem, ...]]:
+    """The cohort without findings that have too few positives, and which those are."""
+    if cohort.task == "multiclass" or not settings.min_positives:
+        return cohort, ()
+    positives = cohort.positive.sum(axis=0)
+    kept = positives >= settings.min_positives
+    told = [f"{name} ({count})" for name, count in zip(cohort.classes, positives, strict=True)]
+    if not kept.any():
+        what = f"no finding has {settings.min_positives:,} positive rows: {', '.join(told)}"
+        faults.add("rare", what, hint="Lower min_positives")
+        return cohort, ()
+    if kept.all():
+        return cohort, ()
+    rare = ", ".join(text for text, stays in zip(told, kept, strict=True) if not stays)
+    what = f"findings with fewer than {settings.min_positives:,} positive rows are left out: {rare}"
+    names = tuple(name for name, stays in zip(cohort.classes, kept, strict=True) if stays)
+    return replace(cohort, label=cohort.label[:, kept], classes=names), (Problem(what, file=settings.manifest),)
 
 
 def _class_names(table: Table, column: str, faults: Faults) -> list[str]:

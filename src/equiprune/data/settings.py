@@ -37,6 +37,7 @@ class DataSettings(BaseModel):
     )
     missing: tuple[str, ...] = Field((), description="Attribute values that mean unknown. Blank always does.")
     uncertain: Literal["ignore", "zeros", "ones"] = Field("ignore", description="What -1 means in multi-label columns.")
+    min_positives: int = Field(0, ge=0, description="Findings with fewer positive rows are left out, and named.")
     fractions: tuple[float, float, float] = Field(
         (0.6, 0.2, 0.2), description="Shares of train, validation and test where splits are drawn."
     )

@@ -16,6 +16,7 @@ from equiprune.metrics.tradeoff import CRITERIA, fate, mean_f1
 from equiprune.report.content import Page, StepPage
 from equiprune.rundir import RunFolder, StepFolder
 
+FOUND = ("thresholds", "exits", "loss")  # what a step found out, shown with its settings
 NO_FACTS = {"privileged": None, "unprivileged": None, "kept_iteration": None, "stopped": None}
 
 
@@ -75,10 +76,11 @@ def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]
 
 def _step(step: StepFolder, audit: Audit, costs: Mapping[str, Mapping[str, Any]]) -> StepPage:
     record = step.read()
+    found = {key: value for key in FOUND if (value := record["facts"].get(key))}
     return StepPage(
         name=step.name,
         method=record["method"],
-        settings=record["settings"],
+        settings={**record["settings"], **found},
         audit=audit.to_dict(),
         log=step.log(),
         saliency=step.saliency(),

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from equiprune.report import figures, tables
+from equiprune.report import figures, layers, tables
 from equiprune.report.content import Page, StepPage
 from equiprune.report.draw import PALETTE
 from equiprune.report.numbers import count, visible
@@ -49,7 +49,7 @@ def render(page: Page) -> str:
         performance=tables.performance(page),
         fairness=tables.fairness(page),
         comparison=[figures.per_group(page), figures.gaps(page)],
-        pruned=_each(page, figures.iterations),
+        pruned=_each(page, figures.iterations) + _each(page, layers.by_layer),
         trained=_each(page, figures.training),
         saliency=_each(page, figures.saliency),
         classes=[(step, tables.by_class(step)) for step in page.steps],

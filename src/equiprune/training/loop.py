@@ -130,7 +130,7 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
         store(writes, classifier, optimizer, progress, beside)
         if processes.first():
             say(
-                f"epoch {epoch + 1}/{settings.epochs}: loss {means['loss']:.3f}, validation F1 {figures.f1:.3f}"
+                f"epoch {epoch + 1}/{settings.epochs}: {_told(means)}, validation F1 {figures.f1:.3f}"
                 f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
             )
     processes.wait()  # for the best epoch's file
@@ -206,6 +206,10 @@ def _mean(values: Sequence[Tensor], sizes: list[int], epoch: int, what: str) -> 
         )
     weight = torch.tensor(sizes, dtype=torch.float64)
     return float((losses * weight).sum() / weight.sum())
+
+
+def _told(means: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in means.items())
 
 
 def _half(settings: TrainingSettings, device: torch.device) -> bool:

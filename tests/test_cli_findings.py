@@ -1,0 +1,171 @@
+"""Several findings from the command line: four models of one recipe, each called at its own thresholds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from equiprune.audit import audit
+from equiprune.cli import main
+from equiprune.metrics.operating import operating_point
+from equiprune.predictions import Predictions
+from equiprune.report.from_run import page_of_runs
+from equiprune.report.layers import by_layer
+from equiprune.report.page import render
+from equiprune.rundir import RunFolder
+
+RECIPE = """
+[data]
+manifest = "nowhere.csv"
+labels = ["nevus", "melanoma", "vascular"]
+min_positives = 20
+attribute = "skin_tone"
+unit = "patient_id"
+image_size = 32
+[model]
+backbone = "simple_cnn"
+[training]
+epochs = 4
+batch_size = 32
+learning_rate = 1e-3
+augment = "none"
+[[step]]
+method = "vanilla"
+[[step]]
+method = "layer_pruning"
+keep = "pruned"
+budget = 1.0
+[[step]]
+from = 0
+method = "gradient_reversal"
+[[step]]
+method = "layer_pruning"
+keep = "pruned"
+budget = 1.0
+"""
+
+
+def _run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    code = caught.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture(scope="module")
+def findings(lesions: Path) -> tuple[Path, tuple[str, ...]]:
+    """The synthetic set with a column a class, and one finding that is never there."""
+    with lesions.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = tuple(sorted({row["label"] for row in rows}))
+    path = lesions.parent / "findings.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("image", *names, "absent", "skin_tone", "patient_id"))
+        for number, row in enumerate(rows):
+            cells = ["-1" if number % 11 == 0 else str(int(row["label"] == name)) for name in names]
+            writer.writerow((row["image"], *cells, "0", row["skin_tone"], row["patient_id"]))
+    return path, names
+
+
+@pytest.fixture(scope="module")
+def run(findings: tuple[Path, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("findings")
+    recipe = folder / "four.toml"
+    recipe.write_text(RECIPE)
+    path, names = findings
+    columns = ("--labels", ",".join((*names, "absent")))
+    assert _run("run", recipe, "--manifest", path, *columns, "--out", folder / "run") == 0
+    return RunFolder(folder / "run")
+
+
+def test_all_four_models_are_there_and_start_where_they_should(run: RunFolder) -> None:
+    steps = run.steps()
+    assert [step.name for step in steps] == [
+        "01-vanilla", "02-layer_pruning", "03-gradient_reversal", "04-layer_pruning",
+    ]  # fmt: skip
+    assert [step.read()["start"] for step in steps] == [0, 1, 0, 3]
+    from equiprune.models.classifier import Classifier
+
+    models = [Classifier.load(step.path) for step in steps]
+    for before, after in ((0, 1), (2, 3)):
+        mask = next(iter(models[after].masks.items()))
+        weight, own = models[before].get_parameter(mask[0]), models[after].get_parameter(mask[0])
+        assert (weight[mask[1]] == own[mask[1]]).all()
+        assert (own[~mask[1]] == 0).all()
+    assert "absent (0)" in "".join(run.read()["notices"])
+
+
+def test_each_is_called_at_thresholds_of_its_own_validation_split(
+    run: RunFolder, findings: tuple[Path, tuple[str, ...]]
+) -> None:
+    for step in run.steps():
+        validation, test = run.predictions(step, "validation"), run.predictions(step, "test")
+        assert validation.classes == findings[1]
+        point = operating_point("youden", validation, validation.classes, "multilabel")
+        assert test.threshold == pytest.approx(point.threshold)
+        facts = step.read()["facts"]
+        assert facts["thresholds"]["rule"] == "youden"
+        assert list(facts["thresholds"]["values"].values()) == pytest.approx(point.threshold.tolist())
+        known = np.isfinite(test.label)
+        score = test.score.astype(np.float64)
+        loss = -np.where(test.label == 1, np.log(score), np.log1p(-score))[known].mean()
+        assert facts["loss"]["test"] == pytest.approx(loss, rel=1e-5)
+    kept = json.loads(run.audit.read_text())
+    assert kept["thresholds"] == run.steps()[-1].read()["facts"]["thresholds"]
+    assert kept["overall"]["recall"]["value"] == pytest.approx(audit(test, replicates=20).overall["recall"].value)
+
+
+def test_the_command_audits_at_the_runs_thresholds_or_at_others(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert _run("audit", run.path, "--json", "--replicates", "20") == 0
+    own = json.loads(capsys.readouterr().out)
+    assert own["thresholds"]["rule"] == "youden"
+    assert _run("audit", run.path, "--json", "--replicates", "20", "--threshold", "0.5") == 0
+    half = json.loads(capsys.readouterr().out)
+    assert set(half["thresholds"]["values"].values()) == {0.5}
+    assert half["overall"]["recall"] != own["overall"]["recall"]
+
+
+def test_the_report_shows_which_layer_carries_the_bias(run: RunFolder) -> None:
+    page = page_of_runs([run])
+    figure = by_layer(page.steps[1], 1)
+    assert figure is not None
+    assert by_layer(page.steps[0], 0) is None
+    assert [row[0].removesuffix(" (kept)") for row in figure.table.rows] == ["unpruned", "conv1", "conv2", "conv3"]
+    kept = page.steps[1].facts["kept_iteration"]
+    assert figure.table.rows[kept][0].endswith("(kept)")
+    assert "on validation is smallest without conv" in figure.finding
+    html = render(page)
+    assert 'id="layers-1-gap"' in html
+    assert "thresholds.values.nevus" in html
+
+
+def test_a_rule_that_does_not_fit_is_refused_before_anything_is_written(
+    lesions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.toml"
+    text = RECIPE.replace('labels = ["nevus", "melanoma", "vascular"]', 'label = "label"').replace(
+        "min_positives = 20", ""
+    )
+    for rule, told in (("youden", "with 3 classes the most probable one is called"), ("yuden", "3 classes")):
+        recipe.write_text(text + f'[audit]\nthreshold = "{rule}"\n')
+        assert _run("run", recipe, "--manifest", lesions, "--out", tmp_path / "run") == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_finding_without_positives_in_validation_is_called_from_a_half_on() -> None:
+    from equiprune.metrics.operating import of_run
+
+    p = Predictions([[1.0, 0.0], [0.0, 0.0]], [[0.3, 0.2], [0.1, 0.1]], [0, 1], ["mass", "hernia"], ["f", "m"])
+    point = of_run(p)
+    assert point is not None
+    assert point.threshold.tolist() == pytest.approx([0.2, 0.5])
