@@ -117,7 +117,7 @@ def one(out: str, seed: int, epochs: int) -> None:
 
     torch.set_num_threads(1)
     folder = Path(out)
-    cohort, pixels = _data(folder)
+    cohort, pixels = synthetic(folder)
     settings = TrainingSettings(epochs=epochs, batch_size=128, learning_rate=2e-3, augment="none")
     path = folder / f"seed-{seed}.jsonl"
     known = {json.loads(line)["model"] for line in path.read_text().splitlines()} if path.is_file() else set()
@@ -154,7 +154,7 @@ def one(out: str, seed: int, epochs: int) -> None:
                 told(f"{name} + {pruning}", pruned, started)
 
 
-def _data(folder: Path) -> Any:  # noqa: ANN401
+def synthetic(folder: Path) -> Any:  # noqa: ANN401
     from equiprune.data.manifest import read_manifest
     from equiprune.data.pixels import open_pixels
     from equiprune.data.settings import DataSettings
@@ -174,7 +174,7 @@ def table(folder: Path, seeds: int, workers: int, epochs: int, images: int) -> N
 
     if not (folder / "set" / "manifest.csv").is_file():
         synthesize(folder / "set", SyntheticSettings(images=images, size=48))
-    _data(folder)
+    synthetic(folder)
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(one, [str(folder)] * seeds, range(seeds), [epochs] * seeds))
     show(folder)
