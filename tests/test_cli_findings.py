@@ -169,3 +169,35 @@ def test_a_finding_without_positives_in_validation_is_called_from_a_half_on() ->
     point = of_run(p)
     assert point is not None
     assert point.threshold.tolist() == pytest.approx([0.2, 0.5])
+
+
+def test_grey_images_of_a_network_for_three_channels_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    with (tmp_path / "m.csv").open("w") as stream:
+        stream.write("image,mass,sex\n")
+        for number in range(40):
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(tmp_path / f"{number}.png")
+            stream.write(f"{number}.png,{number // 2 % 2},{'fm'[number % 2]}\n")
+    columns = ("--labels", "mass", "--attribute", "sex", "--image-size", "16", "--backbone", "simple_cnn")
+    quick = ("--set", "epochs=1", "--set", "augment=none")
+    assert _run("train", tmp_path / "m.csv", *columns, *quick, "--out", tmp_path / "run") == 0
+    told = "the images are grey, and the network reads three channels: their one is repeated. channels = 1"
+    assert told in capsys.readouterr().err
+    assert told in "".join(RunFolder(tmp_path / "run").read()["notices"])
+    assert _run("train", tmp_path / "m.csv", *columns, "--channels", "1", *quick, "--out", tmp_path / "one") == 0
+    assert "grey" not in capsys.readouterr().err
+
+
+def test_a_finding_that_is_uncertain_throughout_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    (tmp_path / "m.csv").write_text("image,mass,edema,sex\na.png,-1,1,f\nb.png,,0,m\n")
+    columns = ("--labels", "mass,edema", "--attribute", "sex", "--no-images")
+    assert _run("data", "check", tmp_path / "m.csv", *columns) == 3
+    told = capsys.readouterr().err
+    assert "column 'mass': every row is blank or uncertain. uncertain = " in told
+    assert "edema" not in told

@@ -118,6 +118,10 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     total = len(cohort)
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
+    if pixels.grey():
+        hint = "channels = 1 builds a network for one"
+        what = "the images are grey, and the network reads three channels: their one is repeated"
+        cohort = replace(cohort, notices=(*cohort.notices, Problem(what, file=recipe.data.manifest, hint=hint)))
     cohort, drawn = with_split(cohort, recipe, run)
     tell(cohort.notices)
     classifier, given = first_model(recipe, cohort)

@@ -44,6 +44,10 @@ def _class_problems(cohort: Cohort, file: str) -> Iterator[Problem]:
         return
     for index, name in enumerate(cohort.classes):
         values = cohort.label[:, index]
+        if np.isnan(values).all():
+            hint = 'uncertain = "zeros" or "ones" says what -1 means; or leave this finding out'
+            yield Problem("every row is blank or uncertain", file=file, column=name, hint=hint)
+            continue
         for value, spoken in ((1, "positive"), (0, "negative")):
             if not (values == value).any():
                 what = f"no row is {spoken}, so there is nothing to tell apart"
