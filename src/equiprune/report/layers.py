@@ -23,7 +23,11 @@ def by_layer(step: StepPage, index: int) -> Figure | None:
     kept = step.facts.get("kept_iteration")
     rows = [_name(record, number == kept) for number, record in enumerate(records)]
     panels = (
-        Panel(f"layers-{index}-gap", f"{GAPS[gap]} on validation", dots(rows, _gaps(records, gap), GAPS[gap])),
+        Panel(
+            f"layers-{index}-gap",
+            f"{GAPS[gap]} on validation",
+            dots(rows, _gaps(records, gap), GAPS[gap], scale="from zero"),
+        ),
         Panel(f"layers-{index}-f1", "F1 on validation", dots(rows, _f1(step, records), "F1")),
     )
     title = f"{step.name}: each layer without {share(float(step.settings.get('ratio', 0.5)), 1)} of it"
