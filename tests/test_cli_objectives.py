@@ -174,16 +174,6 @@ def test_what_a_later_step_cannot_do_is_told_before_the_first_is_trained(
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_several_processes_are_for_python(
-    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    columns = ["--label", "label", "--attribute", "skin_tone"]
-    assert _run("train", str(lesions), *columns, "--out", str(tmp_path / "run")) == 2
-    assert "one process, and torchrun started several" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
 def test_where_images_leave_is_recorded(lesions: Path, tmp_path: Path) -> None:
     columns = ["--label", "label", "--attribute", "skin_tone", "--image-size", "32"]
     quick = ["--set", "epochs=1", "--set", "augment=none", "--set", "confidence=0.4"]

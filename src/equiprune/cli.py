@@ -20,8 +20,9 @@ from equiprune.commands.compare import compare
 from equiprune.commands.convert import convert
 from equiprune.commands.export import export
 from equiprune.commands.options import DataOptions, WorkOptions
+from equiprune.commands.report import report
 from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
-from equiprune.progress import bar, say
+from equiprune.progress import bar
 
 if TYPE_CHECKING:
     from equiprune.recipe import Recipe
@@ -189,26 +190,7 @@ def run(
 app.command(audit)
 app.command(compare)
 app.command(export)
-
-
-@app.command
-def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> None:
-    """Writes one HTML page for one or several runs on the same data.
-
-    Args:
-        runs: directories of runs.
-        out: the page.
-    """
-    from equiprune.files import refuse_missing, write_text
-    from equiprune.report.from_run import page_of_runs
-    from equiprune.report.page import render
-    from equiprune.rundir import RunFolder
-
-    if out.suffix not in (".html", ".htm"):
-        raise UsageError(Problem("the report is an HTML page", file=str(out), hint="Give a name that ends in .html"))
-    refuse_missing(runs, "run")
-    write_text(out, render(page_of_runs([RunFolder(path) for path in runs])))
-    say(f"report: {out}")
+app.command(report)
 
 
 @data.command
@@ -277,7 +259,8 @@ def _exit_code(arguments: list[str]) -> int:
         print(f"error: {error}\nSee {command} --help.", file=sys.stderr)
         return USAGE
     except EquipruneError as error:
-        print(f"error: {listed(error.problems)}", file=sys.stderr)
+        if _first():
+            print(f"error: {listed(error.problems)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command carries on", file=sys.stderr)
@@ -285,11 +268,19 @@ def _exit_code(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has left: nobody is there to be told
         return 0
-    except Exception:
+    except Exception as error:
+        if not _first():  # most often it follows from what the first process tells
+            print(f"process {os.environ['RANK']}: {type(error).__name__}: {error}", file=sys.stderr)
+            return BUG
         traceback.print_exc()
         print("This is a bug in equiprune. Please report it with the lines above.", file=sys.stderr)
         return BUG
     return 0
+
+
+def _first() -> bool:
+    """Whether this is the process that talks, where torchrun started several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _named(arguments: Sequence[str]) -> list[str]:
@@ -322,11 +313,10 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
     from equiprune.commands.changed import changed
     from equiprune.run import Place, carry_out
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        hint = "Python trains on several: see docs/objectives.md"
-        raise UsageError(Problem("commands run in one process, and torchrun started several", hint=hint))
     command = shlex.join(["equiprune", *sys.argv[1:]])
     done = carry_out(recipe, Place(out=out, device=work.device, cache=work.cache, command=command))
+    if not _first():
+        return
     if work.json:
         paths = {"run": done.path, "audit": done.audit, "report": done.report}
         print(json.dumps({name: str(path) for name, path in paths.items()}))

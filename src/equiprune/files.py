@@ -19,10 +19,21 @@ from typing import Any
 from equiprune.errors import DataError, Problem, UsageError
 
 PART = "tmp-*.part"
+_withheld: list[bool] = []
 UNWRITABLE = (
     *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
     *(errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP),
 )
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Nothing is written, as long as the context lasts: another process does the same work and writes it down."""
+    _withheld.append(True)
+    try:
+        yield
+    finally:
+        _withheld.pop()
 
 
 @contextmanager
@@ -43,6 +54,10 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     (Path(folder) / "a.txt").read_text()
         'whole'
     """
+    if _withheld:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield Path(elsewhere) / path.name
+        return
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

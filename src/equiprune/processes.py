@@ -6,6 +6,7 @@ gradient of `gathered` is taken as many times as there are processes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,52 @@ def count() -> int:
 def first() -> bool:
     """Whether this is the process that writes files and talks."""
     return count() == 1 or distributed.get_rank() == 0
+
+
+@contextmanager
+def started(device: str) -> Iterator[None]:
+    """Sets torch's process group up where torchrun started several processes, as long as the context lasts.
+
+    Args:
+        device: "cpu", or "cuda" for one CUDA device a process.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def told(value: bool) -> bool:
+    """What the first process says, to all."""
+    if count() == 1:
+        return value
+    said = [value]
+    distributed.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+@torch.no_grad()
+def add(values: Tensor) -> Tensor:
+    """The sum over processes, in place; nccl takes what is on its device only."""
+    if count() > 1:
+        nccl = distributed.get_backend() == "nccl" and values.device.type == "cpu"
+        moved = values.cuda() if nccl else values.contiguous()
+        distributed.all_reduce(moved)
+        values.copy_(moved)
+    return values
+
+
+def most(value: Tensor) -> Tensor:
+    """The largest over processes, in place."""
+    if count() > 1:
+        distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+    return value
 
 
 def wait() -> None:

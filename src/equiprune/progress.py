@@ -32,7 +32,7 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         ...     progress(1, 2)
         ...     progress(2, 2)
     """
-    if not sys.stderr.isatty():
+    if _silenced or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
@@ -43,4 +43,18 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(text: str) -> None:
     """One line for the person or the log, on standard error: standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+    if not _silenced:
+        print(text, file=sys.stderr, flush=True)
+
+
+_silenced: list[bool] = []
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Nothing is said, as long as the context lasts: another process says the same."""
+    _silenced.append(True)
+    try:
+        yield
+    finally:
+        _silenced.pop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from equiprune import processes
 from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import fingerprints
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.errors import DataError, ModelError, Problem, UsageError
-from equiprune.files import clear_parts, explained, write_json
+from equiprune.files import clear_parts, explained, withheld, write_json
 from equiprune.handover import hand_over, measure
 from equiprune.methods import Checked
 from equiprune.metrics import operating
@@ -36,7 +37,7 @@ from equiprune.models.reshaping import reshape
 from equiprune.objectives import OBJECTIVES
 from equiprune.objectives.train import Forming
 from equiprune.predicting import exit_logits, predict
-from equiprune.progress import bar, say
+from equiprune.progress import bar, say, silenced
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
@@ -71,6 +72,8 @@ class Place:
 def carry_out(recipe: Recipe, place: Place) -> RunFolder:
     """Does what a recipe says, or what is left of it, and returns the run's directory.
 
+    Where torchrun started several processes, all call this alike and do the work together; the first one writes.
+
     Raises:
         UsageError: the directory holds another run, or another process is at work in it.
         DataError: the manifest or an image is not usable, or has changed since the run began.
@@ -78,6 +81,23 @@ def carry_out(recipe: Recipe, place: Place) -> RunFolder:
     """
     run = RunFolder(place.out)
     device = chosen_device(place.device)
+    with processes.started(device.type):
+        if processes.first():
+            _lead(recipe, place, run, device)
+        elif processes.told(False):
+            with withheld(), silenced():
+                _carry_out(recipe, place, run, device)
+    return run
+
+
+def _lead(recipe: Recipe, place: Place, run: RunFolder, device: torch.device) -> None:
+    """What the first process does; it tells the others when the folder is ready for them, or that it never will be."""
+    waiting = [True]
+
+    def ready() -> None:
+        waiting.clear()
+        processes.told(True)
+
     _make_folder(run.path)
     try:
         with FileLock(run.path / ".lock", blocking=False):
@@ -86,10 +106,12 @@ def carry_out(recipe: Recipe, place: Place) -> RunFolder:
             if run.complete:
                 say(f"{run.path} is complete already")
             else:
-                _carry_out(recipe, place, run, device)
+                _carry_out(recipe, place, run, device, ready)
     except Timeout:
         raise UsageError(Problem("another process is at work in this folder", file=str(run.path))) from None
-    return run
+    finally:
+        if waiting:
+            processes.told(False)
 
 
 def chosen_device(name: str) -> torch.device:
@@ -110,7 +132,9 @@ def _make_folder(path: Path) -> None:
         raise explained(error, path) from None
 
 
-def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.device) -> None:
+def _carry_out(
+    recipe: Recipe, place: Place, run: RunFolder, device: torch.device, ready: Callable[[], None] = lambda: None
+) -> None:
     torch.backends.cudnn.deterministic = True
     cohort = read_manifest(recipe.data)
     _refuse_changed(run, recipe, cohort)
@@ -145,9 +169,12 @@ def _carry_out(recipe: Recipe, place: Place, run: RunFolder, device: torch.devic
     run.write_split(cohort.image, np.asarray(cohort.split))
     if not run.facts.is_file():
         write_json(run.facts, facts)
+    ready()
     training = Training(pixels=pixels, device=device, seed=recipe.seed, threshold=recipe.audit.threshold)
     done = _carry_out_steps(recipe, run, (classifier, given), cohort, training)
     del classifier
+    if not processes.first():
+        return
     measure(run, done, factory=factory_of(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
     hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
@@ -176,7 +203,7 @@ def _carry_out_steps(
         try:
             _carry_out_step(step, folder, model, cohort, training)
         except (ModelError, UsageError):
-            if number == 1:
+            if number == 1 and processes.first():
                 _forget(run)
             raise
     return [*done, *folders]
@@ -203,7 +230,8 @@ def _forget(run: RunFolder) -> None:
 
 def _carry_out_step(step: Step, folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training) -> None:
     _make_folder(folder.path)
-    clear_parts(folder.path)
+    if processes.first():
+        clear_parts(folder.path)
     own = replace(training, settings=step.training, folder=folder.path)
     result = step.method(classifier, cohort, own)
     settings = step.method.model_dump(mode="json")
@@ -215,7 +243,9 @@ def _carry_out_step(step: Step, folder: StepFolder, classifier: Classifier, coho
 def _finish(
     folder: StepFolder, classifier: Classifier, cohort: Cohort, training: Training, record: Mapping[str, Any]
 ) -> None:
-    classifier.save(folder.path)
+    if processes.first():
+        classifier.save(folder.path)
+    processes.wait()  # for the first process's files
     found = {split: predict(classifier, cohort.subset(split), training.pixels) for split in HELD_OUT}
     point = operating.of_run(found["validation"], training.threshold)
     for split, predictions in found.items():
@@ -231,8 +261,10 @@ def _finish(
         **folder.ending(),
     }
     write_json(folder.record, {**record, "facts": facts})
-    checkpoint.clear(folder.path)
-    channel_loop.clear(folder.path)
+    if processes.first():
+        checkpoint.clear(folder.path)
+        channel_loop.clear(folder.path)
+    processes.wait()
 
 
 def _exits(classifier: Classifier, cohort: Cohort, training: Training) -> dict[str, Any] | None:

@@ -281,3 +281,30 @@ def test_several_processes_add_up(tmp_path: Path) -> None:
     torch.testing.assert_close(flat(whole), flat(exact), rtol=1e-10, atol=1e-300)
     with pytest.raises(UsageError, match="no part to combine"):
         curvature.combined([])
+
+
+def in_step(rank: int, folder: str) -> None:
+    """What one of two processes measures of the same batches."""
+    from torch import distributed
+
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        for name in ("exact", "budget", "stochastic", "fisher"):
+            found = curvature.diagonal(net(), cut(7), GROUPS, estimator=name, together=True)
+            one = curvature.diagonal(net(), cut(7), GROUPS, estimator=name)
+            assert found.samples == one.samples
+            assert found.columns == one.columns
+            assert found.dropped == pytest.approx(one.dropped)
+            for group in GROUPS:
+                torch.testing.assert_close(flat(found, group), flat(one, group), rtol=1e-9, atol=1e-300)
+        few = curvature.diagonal(net(), [tuple(part[:1] for part in cut(24)[0])], GROUPS[:1], together=True)
+        assert few.samples == {GROUPS[0]: 1}
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_processes_in_step_measure_what_one_measures(tmp_path: Path) -> None:
+    work = f"import runpy; runpy.run_path({__file__!r})['in_step'](%d, {str(tmp_path)!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", work % number]) for number in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiprune.curvature import columns, layers
+from equiprune import processes
+from equiprune.curvature import columns
 from equiprune.curvature.estimators import (
     Budget,
     Estimator,
@@ -21,6 +22,7 @@ from equiprune.curvature.estimators import (
     estimator_of,
     sampled,
 )
+from equiprune.curvature.given import check_choices, check_counts, check_model, known
 from equiprune.curvature.losses import Loss, curved
 from equiprune.curvature.meter import Meter, Samples, other_rows
 from equiprune.curvature.regroup import Queue
@@ -72,6 +74,7 @@ def diagonal(
     *,
     max_bytes: int = MAX_BYTES,
     progress: Callable[[int], None] | None = None,
+    together: bool = False,
 ) -> Diagonals:
     """The diagonal of the second derivative of the loss for each group: h_ii of FairPrune's Eq. 3-4.
 
@@ -101,6 +104,8 @@ def diagonal(
             `Stochastic` or `Fisher` with settings of their own.
         max_bytes: see above.
         progress: called with the number of rows that were done since the last call.
+        together: all processes of torch's process group call this with the same batches; each measures its share of
+            the rows, and all get what one process would.
 
     Returns:
         {group: {parameter name: tensor like the parameter}}, at least 0 and finite, float32 (float64 for a float64
@@ -127,8 +132,8 @@ def diagonal(
         ([[1.0], [1.0]], [[4.0], [4.0]])
     """
     chosen, of = estimator_of(estimator), curved(loss)
-    _check_choices(groups, max_bytes)
-    _check_model(model)
+    check_choices(groups, max_bytes)
+    check_model(model)
     meter = Meter(
         model,
         of,
@@ -140,10 +145,13 @@ def diagonal(
         bfloat16=chosen.precision == "bfloat16",
     )
     with torch.autocast(meter.device.type, enabled=False):
-        dropped = _measured(meter, batches, groups, chosen, progress or (lambda _rows: None))
+        place = processes.place() if together else (0, 1)
+        dropped = _measured(meter, batches, groups, chosen, progress or (lambda _rows: None), place)
     counts = dict(zip(groups, dropped.counts, strict=True))
-    found, error = _means(meter, counts)
-    return Diagonals(found, samples=counts, columns=meter.columns, dropped=dropped.dropped, error=error)
+    found, error = _means(meter, counts, together=together)
+    formed = torch.tensor([meter.columns])
+    total = int(processes.add(formed) if together else formed)
+    return Diagonals(found, samples=counts, columns=total, dropped=dropped.dropped, error=error)
 
 
 def combined(parts: Iterable[Diagonals]) -> Diagonals:
@@ -206,6 +214,7 @@ def _measured(
     groups: Sequence[str],
     chosen: Exact | Budget | Stochastic | Fisher,
     progress: Callable[[int], None],
+    place: tuple[int, int],
 ) -> _Read:
     read = _Read(len(groups))
     two = isinstance(chosen, Budget | Stochastic)
@@ -213,8 +222,8 @@ def _measured(
         batches = list(batches)
     plan = None
     if two:
-        masses, group = _masses(meter, _rows(batches, len(groups)))
-        _check_counts(group, groups)
+        masses, group = _masses(meter, _rows(batches, len(groups)), place)
+        check_counts(group, groups)
         if isinstance(chosen, Budget):
             plan = budgeted(masses, group, len(groups), chosen)
             read.dropped = dict(zip(groups, plan.dropped.tolist(), strict=True))
@@ -226,13 +235,14 @@ def _measured(
     for samples, unknown in _rows(batches, len(groups)):
         progress(unknown)
         seen.append(samples.group)
-        if len(samples):
-            queue.put(_planned(meter, samples, plan, group if two else None, chosen))
+        own = _own(samples, place)
+        if len(own):
+            queue.put(_planned(meter, own, plan, group if two else None, chosen))
     queue.finish()
     group = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.int64)
     if plan is not None and len(group) != len(plan.kept):
         raise DataError(f"the batches gave {len(plan.kept)} rows at first, and {len(group)} when read again")
-    _check_counts(group, groups, any_batch=bool(seen))
+    check_counts(group, groups, any_batch=bool(seen))
     read.counts = torch.bincount(group, minlength=len(groups)).tolist()
     return read
 
@@ -241,7 +251,7 @@ def _rows(batches: Batches, groups: int) -> Iterator[tuple[Samples, int]]:
     """The rows of each batch whose group is known, unplanned, and how many others it holds."""
     row = 0
     for number, batch in enumerate(batches, start=1):
-        image, label, group = _known(batch, number, groups)
+        image, label, group = known(batch, number, groups)
         where = torch.arange(row, row + len(group))
         row += len(group)
         none = torch.zeros(len(group), dtype=torch.int64)
@@ -261,18 +271,41 @@ def _rows(batches: Batches, groups: int) -> Iterator[tuple[Samples, int]]:
         )
 
 
-def _masses(meter: Meter, rows: Iterator[tuple[Samples, int]]) -> tuple[Float[Tensor, "sample rank"], Tensor]:
+def _own(samples: Samples, place: tuple[int, int]) -> Samples:
+    """The rows that this process measures: every so manieth."""
+    rank, processes = place
+    return samples if processes == 1 else samples.take((samples.row % processes == rank).nonzero().squeeze(1))
+
+
+def _masses(
+    meter: Meter, rows: Iterator[tuple[Samples, int]], place: tuple[int, int]
+) -> tuple[Float[Tensor, "sample rank"], Tensor]:
     found: list[Tensor] = []
+    row: list[Tensor] = []
     group: list[Tensor] = []
     for samples, _unknown in rows:
-        if len(samples):
-            label = meter.label(samples)  # first, for it also looks whether the model can be measured
-            logits = meter.logits(samples.image, samples.batch)
+        group.append(samples.group)
+        own = _own(samples, place)
+        if len(own):
+            label = meter.label(own)  # first, for it also looks whether the model can be measured
+            logits = meter.logits(own.image, own.batch)
             found.append(meter.factor(meter.curved, logits, label).masses.cpu())
-            group.append(samples.group)
-    if not found:
+            row.append(own.row)
+    if not sum(map(len, group)):
         return torch.zeros(0, 1, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
-    return torch.cat(found), torch.cat(group)
+    return _of_all(found, row, sum(map(len, group)), place), torch.cat(group)
+
+
+def _of_all(found: list[Tensor], row: list[Tensor], rows: int, place: tuple[int, int]) -> Tensor:
+    """The masses of every row, of those that other processes looked at too."""
+    if place[1] == 1:
+        return torch.cat(found)
+    width = torch.tensor([found[0].shape[1] if found else 0], dtype=torch.int64)
+    # A process without a row does not know how many there are of each.
+    masses = torch.zeros(rows, int(processes.most(width)), dtype=torch.float64)
+    if found:
+        masses[torch.cat(row)] = torch.cat(found)
+    return processes.add(masses)
 
 
 def _planned(
@@ -295,18 +328,25 @@ def _planned(
     return replace(samples, kept=plan.kept[at], mixed=plan.mixed[at], scale=plan.scale[at], trace=plan.trace[at])
 
 
-def _means(meter: Meter, counts: Mapping[str, int]) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, float]]]:
+def _means(
+    meter: Meter, counts: Mapping[str, int], *, together: bool
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, float]]]:
     """The sums divided. One that overflowed is an error, for no ranking ever picks a nan."""
+
+    def taken(name: str, target: int) -> Tensor:
+        own = meter.sums.taken(name, target)
+        return processes.add(own) if together else own
+
     found: dict[str, dict[str, Tensor]] = {}
     error: dict[str, dict[str, float]] = {}
     wrong: list[str] = []
     for target, (group, count) in enumerate(counts.items()):
-        found[group] = {name: meter.sums.taken(name, target).div_(count) for name in meter.sums.parameters}
+        found[group] = {name: taken(name, target).div_(count) for name in meter.sums.parameters}
         # A sum of squares is finite only where all of them are; looked at one by one only where it is not.
         wrong += [n for n, value in found[group].items() if not (value.sum().isfinite() or value.isfinite().all())]
         if meter.differences:
             error[group] = {
-                name: _relative(meter.sums.taken(name, len(counts) + target).div_(count), value)
+                name: _relative(taken(name, len(counts) + target).div_(count), value)
                 for name, value in found[group].items()
             }
     if wrong:
@@ -322,73 +362,3 @@ def _means(meter: Meter, counts: Mapping[str, int]) -> tuple[dict[str, dict[str,
 def _relative(difference: Tensor, value: Tensor) -> float:
     norm = float(torch.linalg.vector_norm(value.double()))
     return float(torch.linalg.vector_norm(difference.double())) / norm if norm else 0.0
-
-
-# What the caller gives
-
-
-def _check_choices(groups: Sequence[str], max_bytes: int) -> None:
-    if isinstance(groups, str):
-        raise UsageError(f"groups must be a list of names, not one text: [{groups!r}]?")
-    if not groups or len(set(groups)) < len(groups):
-        raise UsageError(f"groups must be at least one name, and none twice, not {list(groups)}")
-    if not isinstance(max_bytes, int) or max_bytes <= 0:
-        raise UsageError(f"max_bytes must be a whole number above 0, not {max_bytes!r}")
-
-
-def _check_model(model: nn.Module) -> None:
-    """One error with everything about the model that rules a measurement out."""
-    problems = [Problem(reason) for name, layer in model.named_modules() for reason in _unfit(name, layer)]
-    if problems:
-        raise ModelError(problems)
-    if not any(True for _ in model.parameters()):
-        raise ModelError(f"the model ({type(model).__name__}) has no parameters, so it has no curvature")
-
-
-def _unfit(name: str, layer: nn.Module) -> Iterator[str]:
-    what = f"layer {name!r} ({type(layer).__name__})"
-    if isinstance(layer, layers.BATCH_NORMS) and (layer.training or layer.running_mean is None):
-        yield f"{what} normalises by the batch's own statistics, so samples have no curvature of their own; call eval()"
-    elif layer.training and _draws(layer):
-        yield f"{what} draws anew at every pass; call eval()"
-
-
-def _draws(layer: nn.Module) -> bool:
-    """Whether a layer in training mode is known to be random; others are found out by their outputs."""
-    if isinstance(layer, nn.MultiheadAttention):
-        return bool(layer.dropout > 0)
-    return isinstance(layer, (*layers.DROPOUTS, nn.RReLU)) or type(layer).__name__ in ("StochasticDepth", "DropPath")
-
-
-def _known(batch: tuple[Tensor, ...], number: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, label and group of the rows whose group is known."""
-    if not isinstance(batch, tuple | list) or len(batch) < 3:
-        what = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise DataError(f"batch {number}: expected (image, label, group index), not {what}")
-    if not all(isinstance(part, Tensor) for part in batch[:3]):
-        kinds = ", ".join(type(part).__name__ for part in batch[:3])
-        raise DataError(f"batch {number}: image, label and group index must be tensors, not {kinds}")
-    image, label, group = batch[:3]
-    if not label.is_floating_point() and not label.is_complex():
-        label = label.long()
-    group = group.detach().cpu()
-    if group.dim() != 1 or group.is_floating_point() or not len(image) == len(label) == len(group):
-        shapes = ", ".join(str(tuple(part.shape)) for part in (image, label, group))
-        raise DataError(
-            f"batch {number}: image, label and group must have as many rows, and group be a row of indices: {shapes}"
-        )
-    if len(group) and (int(group.min()) < -1 or int(group.max()) >= groups):
-        raise DataError(f"batch {number}: group indices must be from -1 to {groups - 1}: {sorted(set(group.tolist()))}")
-    group = group.long()
-    known = (group >= 0).nonzero().squeeze(1)
-    # Indexing also makes an ordinary tensor of one from inference mode, which autograd would refuse to keep.
-    return image[known.to(image.device)], label[known.to(label.device)], group[known]
-
-
-def _check_counts(group: Tensor, groups: Sequence[str], *, any_batch: bool = True) -> None:
-    if not any_batch:
-        raise DataError("there is no batch to measure the curvature on")
-    counts = torch.bincount(group, minlength=len(groups)).tolist()
-    empty = [name for name, count in zip(groups, counts, strict=True) if count == 0]
-    if empty:
-        raise DataError([Problem(f"group {name!r} has no samples, so it has no curvature") for name in empty])

@@ -56,6 +56,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.group)
 
+    def take(self, at: Int[Tensor, " some"]) -> Samples:
+        """The rows at these places."""
+        return Samples(**{name: value[at.to(value.device)] for name, value in vars(self).items()})
+
 
 class Meter:
     """Adds the squares of samples to sums, within a bound on memory.

@@ -26,7 +26,7 @@ class Queue:
         for step in steps[counts > 0].unique().tolist():
             own = (steps == step).nonzero().squeeze(1)
             key = (step, shape)
-            self.waiting.setdefault(key, []).append(_taken(samples, own))
+            self.waiting.setdefault(key, []).append(samples.take(own))
             self._go(key, least=self.meter.most(int(counts[own].max())))
 
     def finish(self) -> None:
@@ -41,14 +41,14 @@ class Queue:
             while len(whole):
                 step = int(_steps(whole.kept + whole.mixed.sum(1)).max())
                 size = min(len(whole), self.meter.most(step))
-                self._add(_taken(whole, torch.arange(size)))
-                whole = _taken(whole, torch.arange(size, len(whole)))
+                self._add(whole.take(torch.arange(size)))
+                whole = whole.take(torch.arange(size, len(whole)))
 
     def _go(self, key: tuple[int, tuple[int, ...]], least: int) -> None:
         while sum(map(len, self.waiting[key])) >= least:
             whole = _joined(self.waiting[key])
-            self._add(_taken(whole, torch.arange(least)))
-            self.waiting[key] = [_taken(whole, torch.arange(least, len(whole)))]
+            self._add(whole.take(torch.arange(least)))
+            self.waiting[key] = [whole.take(torch.arange(least, len(whole)))]
 
     def _add(self, samples: Samples) -> None:
         self.meter.add(samples)
@@ -59,13 +59,6 @@ def _steps(counts: Tensor) -> Tensor:
     """Numbers of columns rounded up to one of few: at most a third more."""
     exponent = (counts.clamp_min(1).double().log2() * 2.5).ceil() / 2.5
     return torch.where(counts <= 4, counts, torch.exp2(exponent).ceil().long())
-
-
-def _taken(samples: Samples, at: Tensor) -> Samples:
-    def of(values: Tensor) -> Tensor:
-        return values[at.to(values.device)]
-
-    return Samples(**{name: of(value) for name, value in vars(samples).items()})
 
 
 def _joined(parts: Sequence[Samples]) -> Samples:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from equiprune import processes
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch, batches
 from equiprune.entanglement import every_group, model_scores
@@ -69,9 +71,11 @@ class SCP(BaseModel):
         def score(model: Classifier, sets: Sequence[Channels], iteration: int) -> dict[str, Tensor]:
             chosen = sampled(train, self.samples, training.seed, iteration, by_group=True)
             with evaluating(model), bar("scoring channels") as progress:
+                rows = every_group(chosen.group.tolist(), self.batch, (training.seed, iteration))
+                own = rows[processes.share(len(rows))]
                 found = model_scores(
                     model,
-                    _batches(chosen, training, self.batch, (training.seed, iteration)),
+                    _batches(chosen, training, own),
                     [PREFIX + one.layer for one in sets],
                     tap="conv" if published else self.tap,
                     temperature=self.temperature if published else None,
@@ -79,12 +83,15 @@ class SCP(BaseModel):
                     published=published,
                     progress=lambda done: progress(done, len(chosen)),
                 )
-            return {one.layer: found[PREFIX + one.layer] for one in sets}
+            # The mean over batches, from each process's mean over its own.
+            parts = [processes.add(found[PREFIX + one.layer].double() * len(own)) for one in sets]
+            total = processes.add(torch.tensor(len(own)))
+            return {one.layer: part / total.to(part.device) for one, part in zip(sets, parts, strict=True)}
 
         return prune_channels(classifier, cohort, training, self, score)
 
 
-def _batches(cohort: Cohort, training: Training, size: int, seed: Sequence[int]) -> Iterator[Batch]:
-    """Batches that each hold every group; a small group's images come more than once."""
-    for rows in every_group(cohort.group.tolist(), size, seed):
+def _batches(cohort: Cohort, training: Training, parts: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    """Batches of these rows."""
+    for rows in parts:
         yield from batches(cohort.take(np.array(rows)), training.pixels, batch_size=len(rows))

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from equiprune import processes
 from equiprune.audit import chance, point
 from equiprune.data.cohort import Cohort
 from equiprune.errors import Problem, UsageError
@@ -190,7 +191,7 @@ def _tuned(
         own = replace(training, settings=settings, folder=folder, seed=seed)
         model = tune(model, cohort, own)
         records = Log(folder).records if folder is not None else []
-    if folder is not None:
+    if folder is not None and processes.first():
         model.save(folder)
         checkpoint.clear(folder)
     return model, records
@@ -210,6 +211,7 @@ def _at(classifier: Classifier, kept: Mapping[int, Classifier], folder: Path | N
         return kept[iteration]
     own = _folder(folder, iteration)
     assert own is not None
+    processes.wait()  # for the first process's file
     backbone = classifier.design.backbone
     source = backbone if factory.split(backbone) else None
     return Classifier.load(own, factory=source).to(next(classifier.parameters()).device)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from equiprune import processes
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch, batches
 from equiprune.data.pixels import Pixels
@@ -66,6 +68,7 @@ def effects(
     Raises:
         ModelError: a layer takes no part in the loss, or gives no numbers.
     """
+    own = processes.share(len(cohort))
     modules = {layer: classifier.network.get_submodule(layer) for layer in layers}
     device = next(classifier.parameters()).device
     slope: dict[str, list[Tensor]] = {layer: [] for layer in layers}
@@ -81,8 +84,8 @@ def effects(
         maps.register_hook(grown)
 
     with evaluating(classifier), torch.enable_grad(), bar("looking at channels") as progress:
-        for batch in batches(cohort, pixels, batch_size=BATCH):
-            moved = Batch(*(part.to(device) for part in batch))
+        for batch in batches(cohort.take(np.arange(len(cohort))[own]), pixels, batch_size=BATCH):
+            moved = Batch(*(part.to(device) for part in batch._replace(index=batch.index + own.start)))
             # Of a network whose parameters are frozen the maps have a gradient all the same.
             image = (moved.image.to(classifier.mean.dtype) / 255).requires_grad_()
             with tapped(modules, take) as finish:
@@ -97,8 +100,13 @@ def effects(
     ]
     if problems:
         raise ModelError(problems)
-    found = {layer: Effects(torch.cat(slope[layer]), torch.cat(pooled[layer])) for layer in layers}
+    found = {layer: Effects(_of_all(slope[layer], cohort), _of_all(pooled[layer], cohort)) for layer in layers}
     bad = [layer for layer, one in found.items() if not bool(one.slope.isfinite().all() & one.pooled.isfinite().all())]
     if bad:
         raise ModelError([Problem(f"the features of layer {PREFIX}{layer} are not finite") for layer in bad])
     return found
+
+
+def _of_all(own: Sequence[Tensor], cohort: Cohort) -> Tensor:
+    """The rows of every image, of those that other processes looked at too."""
+    return processes.gathered(torch.cat(list(own)), len(cohort))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equiprune import curvature
+from equiprune import curvature, processes
 from equiprune.data.cohort import Cohort
 from equiprune.data.loader import batches
 from equiprune.files import write_json
@@ -93,8 +93,9 @@ def _diagonals(
 
     def measured(index: int, rows: Cohort, names: Sequence[str]) -> curvature.Diagonals:
         found = curvature.diagonal(
-            asked(model, index), _Rows(rows, training, own=len(names) > 1), names, loss, chosen, progress=count
-        )
+            asked(model, index), _Rows(rows, training, own=len(names) > 1), names, loss, chosen, progress=count,
+            together=processes.count() > 1,
+        )  # fmt: skip
         for group, diagonal in found.items():
             found[group] = {name.removeprefix(PREFIX): values for name, values in diagonal.items()}
         return found
