@@ -44,8 +44,8 @@ def test_what_is_printed_and_that_the_next_command_works(raw: Path, capsys: pyte
     for part in (
         "images by skin_tone",
         "images missing: 1",
-        "missing by label: benign 1",
-        "missing by skin_tone: 34 1",
+        "missing by label: benign: 1",
+        "missing by skin_tone: 34: 1",
         "note: 1 images are not there; their rows are left out",
         "23 rows of Diverse Dermatology Images. Next:",
     ):
@@ -75,7 +75,7 @@ def test_splits_and_many_labels_and_groups(raw: Path, capsys: pytest.CaptureFixt
     files = [raw / f"{part}.csv" for part in ("train", "val", "test")]
     assert _run("data", "convert", "fitzpatrick17k", raw, "--out", raw / "m.csv", "--split-tables", *files) == 0
     told = capsys.readouterr().out
-    assert "splits: train 11, validation 6, test 6" in told
+    assert "splits: train: 11, validation: 6, test: 6" in told
     assert "and 9 more labels, neither the most nor the least frequent" in told
     assert "--groups 'light=1-3;dark=4-6'" in told
 
@@ -83,6 +83,11 @@ def test_splits_and_many_labels_and_groups(raw: Path, capsys: pytest.CaptureFixt
 def test_findings_and_a_second_attribute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender"
     (tmp_path / "Data_Entry_2017.csv").write_text(f"{header}\na.png,Mass,1,4,M\nb.png,No Finding,2,4,F\n")
+    assert _run("data", "convert", "nih-cxr14", tmp_path, "--out", tmp_path / "m.csv", "--keep-missing") == 0
+    told = capsys.readouterr().out
+    assert "none of whose images is there" in told
+    assert "equiprune data check" not in told
+    (tmp_path / "a.png").write_bytes(b"there")
     assert _run("data", "convert", "nih-cxr14", tmp_path, "--out", tmp_path / "m.csv", "--keep-missing") == 0
     told = capsys.readouterr().out
     assert "a finding's row counts the images where it is positive" in told

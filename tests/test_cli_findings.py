@@ -11,6 +11,7 @@ import pytest
 
 from equiprune.audit import audit
 from equiprune.cli import main
+from equiprune.commands.changed import changed
 from equiprune.metrics.operating import operating_point
 from equiprune.predictions import Predictions
 from equiprune.report.from_run import page_of_runs
@@ -99,6 +100,13 @@ def test_all_four_models_are_there_and_start_where_they_should(run: RunFolder) -
         assert (weight[mask[1]] == own[mask[1]]).all()
         assert (own[~mask[1]] == 0).all()
     assert "absent (0)" in "".join(run.read()["notices"])
+
+
+def test_each_model_is_held_against_the_first(run: RunFolder) -> None:
+    *lines, ending = changed(run)
+    names = [step.name for step in run.steps()]
+    assert [line.split(": ")[0] for line in lines] == [f"test, {names[0]} to {name}" for name in names[1:]]
+    assert "equiprune compare" in ending
 
 
 def test_each_is_called_at_thresholds_of_its_own_validation_split(
@@ -199,5 +207,57 @@ def test_a_finding_that_is_uncertain_throughout_is_told(tmp_path: Path, capsys: 
     columns = ("--labels", "mass,edema", "--attribute", "sex", "--no-images")
     assert _run("data", "check", tmp_path / "m.csv", *columns) == 3
     told = capsys.readouterr().err
-    assert "column 'mass': every row is blank or uncertain. uncertain = " in told
+    assert "column 'mass': every row is blank or uncertain. Leave this finding out, or say with uncertain" in told
     assert "edema" not in told
+
+
+def test_all_that_steps_cannot_do_is_told_at_once_and_where(
+    findings: tuple[Path, tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.toml"
+    text = RECIPE.replace('keep = "pruned"', 'keep = "pruned"\nlayers = "conv9"', 1)
+    recipe.write_text(text + '[[step]]\nmethod = "fairprune"\nprivileged = "pale"\n[audit]\nthreshold = "yuden"\n')
+    columns = ("--labels", ",".join(findings[1]))
+    assert _run("run", recipe, "--manifest", findings[0], *columns, "--out", tmp_path / "run") == 2
+    told = capsys.readouterr().err
+    assert "[[step]] 2 (layer_pruning): there is no convolution 'conv9'" in told
+    assert "[[step]] 5 (fairprune): there is no group 'pale'" in told
+    assert "[audit]: there is no threshold 'yuden'" in told
+
+
+def test_a_setting_of_the_data_among_those_of_a_step_is_told_where_it_stands(
+    findings: tuple[Path, tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = ("--labels", ",".join(findings[1]), "--attribute", "skin_tone", "--set", "min_positives=3")
+    assert _run("train", findings[0], *columns, "--out", tmp_path / "run") == 2
+    assert "It stands under [data]; on the command line it is --min-positives" in capsys.readouterr().err
+
+
+def test_a_threshold_may_be_named_on_the_command_line(
+    findings: tuple[Path, tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = ("--labels", ",".join(findings[1]), "--attribute", "skin_tone", "--image-size", "32")
+    quick = ("--backbone", "simple_cnn", "--set", "epochs=1", "--set", "augment=none")
+    out = ("--out", tmp_path / "run")
+    assert _run("train", findings[0], *columns, *quick, "--threshold", "sensitivity=2", *out) == 2
+    assert "a sensitivity is above 0 and at most 1, not 2" in capsys.readouterr().err
+    assert _run("train", findings[0], *columns, *quick, "--threshold", "sensitivity=0.8", *out) == 0
+    audited = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert audited["thresholds"]["rule"] == "sensitivity=0.8"
+
+
+def test_images_that_use_a_sixteenth_of_their_range_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    with (tmp_path / "m.csv").open("w") as stream:
+        stream.write("image,mass,sex\n")
+        for number in range(8):
+            scale = 4080 if number < 5 else 65535
+            Image.fromarray(rng.integers(0, scale, (16, 16)).astype(np.uint16)).save(tmp_path / f"{number}.png")
+            stream.write(f"{number}.png,{number // 2 % 2},{'fm'[number % 2]}\n")
+    columns = ("--labels", "mass", "--attribute", "sex", "--image-size", "16")
+    assert _run("data", "check", tmp_path / "m.csv", *columns) == 0
+    assert "5 images use at most a sixteenth of the range. 12 bits stored as 16, perhaps" in capsys.readouterr().out

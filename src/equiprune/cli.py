@@ -35,6 +35,11 @@ WHERE = "the command line"
 
 Set = Annotated[tuple[str, ...], Parameter(name="--set", help="KEY=VALUE, any setting of the method or of training.")]
 
+Threshold = Annotated[
+    str | None,
+    Parameter(help="Findings or two classes: youden, sensitivity=0.9 (chosen on validation), or a number."),
+]
+
 app = App(
     name="equiprune",
     help="Measures how unfair an image classifier is, and makes it fairer by pruning.",
@@ -69,6 +74,7 @@ def train(
     objective: str = "vanilla",
     weights: str | None = None,
     settings: Set = (),
+    threshold: Threshold = None,
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
     work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -82,6 +88,7 @@ def train(
             multi_exit; see docs/objectives.md.
         weights: weights to start from: a file, a run, or a torchvision name such as IMAGENET1K_V1.
         settings: for example --set epochs=30.
+        threshold: see there.
         columns: see there.
         work: see there.
     """
@@ -98,7 +105,7 @@ def train(
     model: dict[str, Any] = {"backbone": backbone, **({} if weights is None else {"weights": weights})}
     if objective in AFTER_TRAINING:
         model["trained"] = True
-    raw = {"data": {"manifest": str(manifest), **columns.given()}, "model": model}
+    raw = {"data": {"manifest": str(manifest), **columns.given()}, "model": model, "audit": _judged(threshold)}
     _run(_recipe(raw, objective, settings, work), out, work)
 
 
@@ -111,6 +118,7 @@ def prune(
     method: str = "fairprune",
     backbone: str | None = None,
     settings: Set = (),
+    threshold: Threshold = None,
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
     work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -123,6 +131,7 @@ def prune(
         method: how to prune.
         backbone: the architecture, where the model is a file of weights.
         settings: for example --set beta=0.33; training settings of the run it starts from hold where none are given.
+        threshold: see there; that of the run it starts from holds where none is given.
         columns: see there; those of the run it starts from hold where none are given.
         work: see there.
     """
@@ -155,7 +164,7 @@ def prune(
         "seed": raw.get("seed", 0),
         # What is trained on after a cut is trained on as the run was.
         "training": raw["step"][-1]["training"] if "step" in raw else {},
-        "audit": raw.get("audit", {}),
+        "audit": {**raw.get("audit", {}), **_judged(threshold)},
     }
     _run(_recipe(raw, method, settings, work), out, work)
 
@@ -166,6 +175,7 @@ def run(
     *,
     out: Path | None = None,
     manifest: Path | None = None,
+    threshold: Threshold = None,
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
     work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -175,6 +185,7 @@ def run(
         recipe: a TOML file.
         out: folder of the run; by default the recipe's name without its ending.
         manifest: instead of the one that the recipe names.
+        threshold: instead of the recipe's; see there.
         columns: instead of what the recipe says of the data.
         work: see there.
     """
@@ -182,6 +193,8 @@ def run(
 
     instead = columns.given()
     read = Recipe.read(recipe, instead if manifest is None else {"manifest": str(manifest.absolute()), **instead})
+    if threshold is not None:
+        read = read.model_copy(update={"audit": read.audit.model_copy(update=_judged(threshold))})
     if work.seed is not None:
         read = read.model_copy(update={"seed": work.seed})
     _run(read, out or recipe.with_suffix(""), work)
@@ -291,6 +304,10 @@ def _named(arguments: Sequence[str]) -> list[str]:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted("stopped; the same command carries on")
+
+
+def _judged(threshold: str | None) -> dict[str, Any]:
+    return {} if threshold is None else {"threshold": threshold}
 
 
 def _one_of(name: str, allowed: Sequence[str], option: str) -> None:

@@ -172,7 +172,11 @@ def _step(
         return None
     own, common = METHODS[name].model_fields, TrainingSettings.model_fields
     rest = {key: value for key, value in raw.items() if key not in ("method", FROM)}
-    problems += [unknown_key(key, (*own, *common, FROM), where) for key in rest if key not in own and key not in common]
+    problems += [
+        _misplaced(key, where) or unknown_key(key, (*own, *common, FROM), where)
+        for key in rest
+        if key not in own and key not in common
+    ]
     method = checked(METHODS[name], {k: v for k, v in rest.items() if k in own}, where, problems)
     override = {key: value for key, value in rest.items() if key in common}
     training = checked(TrainingSettings, {**shared.model_dump(), **override}, where, problems)
@@ -180,6 +184,16 @@ def _step(
     if method is None or training is None or start is None:
         return None
     return Step(name=name, method=method, training=training, start=start)
+
+
+def _misplaced(key: str, where: str) -> Problem | None:
+    """A setting of another section."""
+    for section, record in (("data", DataSettings), ("model", ModelSettings), ("audit", AuditSettings)):
+        if key in record.model_fields:
+            option = f"--{key.replace('_', '-')}"
+            hint = f"It stands under [{section}]; on the command line it is {option}"
+            return Problem("this is no setting of a step", file=where, column=key, hint=hint)
+    return None
 
 
 def _start(given: object, before: Sequence[object], where: str, problems: list[Problem]) -> int | None:

@@ -23,9 +23,10 @@ from equiprune import processes
 from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import fingerprints
+from equiprune.data.images import faint_notice
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
-from equiprune.errors import DataError, ModelError, Problem, UsageError
+from equiprune.errors import DataError, EquipruneError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, withheld, write_json
 from equiprune.handover import hand_over, measure
 from equiprune.methods import Checked
@@ -142,17 +143,12 @@ def _carry_out(
     total = len(cohort)
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
-    if pixels.grey():
-        hint = "channels = 1 builds a network for one"
-        what = "the images are grey, and the network reads three channels: their one is repeated"
-        cohort = replace(cohort, notices=(*cohort.notices, Problem(what, file=recipe.data.manifest, hint=hint)))
+    cohort = replace(cohort, notices=(*cohort.notices, *_of_pixels(pixels, recipe.data.manifest)))
     cohort, drawn = with_split(cohort, recipe, run)
     tell(cohort.notices)
     classifier, given = first_model(recipe, cohort)
     classifier.to(device)
     _check_steps(recipe, classifier, cohort)
-    if recipe.audit.threshold is not None:
-        operating.check(recipe.audit.threshold, cohort.classes, cohort.task)
     facts = run.read_facts() or _facts(recipe, cohort, pixels)
     found = [Problem(text) for text in facts["notices"]]
     tell(found)
@@ -178,6 +174,15 @@ def _carry_out(
     measure(run, done, factory=factory_of(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
     hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
+
+
+def _of_pixels(pixels: Pixels, file: str) -> list[Problem]:
+    told = faint_notice(pixels.faint(), file)
+    if pixels.grey():
+        hint = "channels = 1 builds a network for one"
+        what = "the images are grey, and the network reads three channels: their one is repeated"
+        told.append(Problem(what, file=file, hint=hint))
+    return told
 
 
 def _carry_out_steps(
@@ -210,15 +215,27 @@ def _carry_out_steps(
 
 
 def _check_steps(recipe: Recipe, classifier: Classifier, cohort: Cohort) -> None:
-    """Refuses what a step could not do to the model as the steps before it leave it."""
+    """Refuses what a step could not do to the model as the steps before it leave it, all at once."""
     seen = [classifier]
-    for step in recipe.step:
+    found: list[EquipruneError] = []
+    for number, step in enumerate(recipe.step, start=1):
         model = seen[step.start].clone()
-        if isinstance(step.method, Checked):
-            step.method.check(model, cohort)
-        if isinstance(step.method, Forming):
-            reshape(model, step.method.form(model, cohort))
+        try:
+            if isinstance(step.method, Checked):
+                step.method.check(model, cohort)
+            if isinstance(step.method, Forming):
+                reshape(model, step.method.form(model, cohort))
+        except (UsageError, ModelError) as error:
+            where = f"[[step]] {number} ({step.name})"
+            found.append(type(error)(replace(problem, file=problem.file or where) for problem in error.problems))
         seen.append(model)
+    try:
+        if recipe.audit.threshold is not None:
+            operating.check(recipe.audit.threshold, cohort.classes, cohort.task)
+    except UsageError as error:
+        found.append(UsageError(replace(problem, file="[audit]") for problem in error.problems))
+    if found:
+        raise type(found[0])(problem for error in found for problem in error.problems)
 
 
 def _forget(run: RunFolder) -> None:

@@ -89,7 +89,8 @@ def test_a_score_is_the_change_of_the_bias_to_first_order(
     model = trained(cohort, pixels)
     method = BiasGradient.model_validate({"proxy": proxy, "layer": "conv3", "iterations": 1, "samples": 1000})
     method(model, cohort, Training(pixels, folder=tmp_path))
-    scores = read_json_lines(tmp_path / "log.jsonl")[0]["scores"]["conv3"]
+    record = read_json_lines(tmp_path / "log.jsonl")[0]
+    scores = record["scores"]["conv3"]
     train = sampled(cohort.subset("train"), 1000, 0, 0, by_group=True)
     known = np.isfinite(train.label) if kind == "findings" else np.ones_like(train.positive)
     among = train.positive if proxy == "eopp1" else known
@@ -101,6 +102,7 @@ def test_a_score_is_the_change_of_the_bias_to_first_order(
             changed.get_parameter("network.conv3.bias")[channel] *= factor
         return by_loops(predict(changed, train, pixels).score, among, train.group, len(cohort.groups))
 
+    assert record["bias"] == pytest.approx(biased(1.0, 0), abs=1e-6)
     small = 1e-5
     for channel in np.argsort(scores)[[0, 1, 64, -1]]:
         change = (biased(1 - small, channel) - biased(1 + small, channel)) / (2 * small)

@@ -71,9 +71,9 @@ def test_two_classes_and_a_number() -> None:
     ("rule", "told"),
     [
         ("yuoden", "Did you mean 'youden'"),
-        ("sensitivity=2", "from 0 to 1"),
+        ("sensitivity=2", "at most 1, not 2"),
         ("1.5", "from 0 to 1"),
-        ("sensitivity=0", "there is no threshold"),
+        ("sensitivity=0", "above 0 and at most 1"),
     ],
 )
 def test_a_wrong_rule_is_told(rule: str, told: str) -> None:

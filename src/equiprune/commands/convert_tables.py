@@ -65,7 +65,9 @@ def _shown(lines: Mapping[str, Mapping[str, int]]) -> Sequence[str]:
 
 
 def next_commands(done: Converted) -> list[str]:
-    """The commands to type next."""
+    """The commands to type next; none where no image is there."""
+    if done.missing.images >= done.rows:
+        return []
     manifest, options = done.settings.manifest, done.options()
     return [
         shlex.join(["equiprune", "data", "check", manifest, *options]),
@@ -83,13 +85,14 @@ def _lines(done: Converted) -> list[str]:
         lines.append(f"splits: {_most(done.splits)}")
     lines += [f"note: {notice}" for notice in done.notices]
     others = done.source.attributes[1:]
-    lines.append(f"{done.settings.manifest}: {done.rows:,} rows of {done.source.title}. Next:")
+    after = ". Next:" if next_commands(done) else ", none of whose images is there"
+    lines.append(f"{done.settings.manifest}: {done.rows:,} rows of {done.source.title}{after}")
     lines += [f"  {command}" for command in next_commands(done)]
-    return [*lines, *(f"  (or --attribute {name})" for name in others)]
+    return [*lines, *(f"  (or --attribute {name})" for name in others if next_commands(done))]
 
 
 def _most(counts: Mapping[str, Any]) -> str:
     """The largest counts in a line."""
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     more = f" and {len(ranked) - 2 * COMMON} more" if len(ranked) > 2 * COMMON else ""
-    return ", ".join(f"{name or 'unknown'} {many:,}" for name, many in ranked[: 2 * COMMON]) + more
+    return ", ".join(f"{name or 'unknown'}: {many:,}" for name, many in ranked[: 2 * COMMON]) + more

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from equiprune.data.cohort import Cohort
 from equiprune.data.duplicates import find_duplicates, fingerprints
 from equiprune.data.facts import Facts, gather
-from equiprune.data.images import ImageError, prepare, read
+from equiprune.data.images import FAINT, ImageError, faint_notice, prepare, read
 from equiprune.data.leakage import Leakage, find_leakage
 from equiprune.data.manifest import inspect_manifest
 from equiprune.data.paths import ImagePaths
@@ -73,6 +73,7 @@ class _Seen:
     sha256: list[str]
     prints: list[Int8[np.ndarray, "1 1024"]]
     unreadable: list[Problem]
+    faint: int = 0
 
 
 def examine(cohort: Cohort, sha256: NDArray[np.str_], prints: Int8[np.ndarray, "row 1024"] | None) -> Examination:
@@ -99,7 +100,8 @@ def check_manifest(settings: DataSettings, *, images: bool, progress: Callable[[
         return Checked(None, problems, None, ())
     seen = _seen(cohort, settings, progress) if images else _Seen([], [], [], [])
     examination = None if problems else _examined(cohort, seen, images=images)
-    told = [] if examination is None else examination.notices(settings.manifest)
+    told = faint_notice(seen.faint, settings.manifest)
+    told += [] if examination is None else examination.notices(settings.manifest)
     if settings.on_bad_image == "skip":
         return Checked(cohort, problems, examination, (*cohort.notices, *seen.unreadable, *told))
     return Checked(cohort, (*problems, *seen.unreadable), examination, (*cohort.notices, *told))
@@ -124,7 +126,7 @@ def _seen(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int],
         elif settings.on_bad_image == "skip":  # otherwise the table's own check has told of it
             faults.add(fault.kind, fault.what, row=int(cohort.row[row]), column=settings.image, hint=fault.hint)
 
-    def look(row: int) -> tuple[str, Int8[np.ndarray, "1 1024"] | None] | str:
+    def look(row: int) -> tuple[str, Int8[np.ndarray, "1 1024"] | None, bool] | str:
         try:
             data = read(cohort.root / cohort.image[row])
             pixels = prepare(
@@ -132,9 +134,9 @@ def _seen(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int],
             )
         except ImageError as error:
             return str(error)
-        return hashlib.sha256(data).hexdigest(), fingerprints(pixels[None])
+        return hashlib.sha256(data).hexdigest(), fingerprints(pixels[None]), bool(pixels.max() <= FAINT)
 
-    seen = _Seen([], [], [], [])
+    seen, faint = _Seen([], [], [], []), 0
     with ThreadPoolExecutor() as threads:
         for done, (row, found) in enumerate(zip(rows, threads.map(look, rows), strict=True), start=1):
             progress(done, len(rows))
@@ -145,4 +147,5 @@ def _seen(cohort: Cohort, settings: DataSettings, progress: Callable[[int, int],
             seen.rows.append(row)
             seen.sha256.append(found[0])
             seen.prints.extend([] if found[1] is None else [found[1]])
-    return replace(seen, unreadable=faults.problems())
+            faint += found[2]
+    return replace(seen, unreadable=faults.problems(), faint=faint)

@@ -45,7 +45,7 @@ def _class_problems(cohort: Cohort, file: str) -> Iterator[Problem]:
     for index, name in enumerate(cohort.classes):
         values = cohort.label[:, index]
         if np.isnan(values).all():
-            hint = 'uncertain = "zeros" or "ones" says what -1 means; or leave this finding out'
+            hint = "Leave this finding out, or say with uncertain (--uncertain zeros, ones) what -1 means"
             yield Problem("every row is blank or uncertain", file=file, column=name, hint=hint)
             continue
         for value, spoken in ((1, "positive"), (0, "negative")):

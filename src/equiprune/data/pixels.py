@@ -45,7 +45,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from equiprune.data.cohort import Cohort
-from equiprune.data.images import DECODER, ImageError, prepare, read
+from equiprune.data.images import DECODER, FAINT, ImageError, prepare, read
 from equiprune.data.settings import DataSettings
 from equiprune.errors import DataError, Problem
 from equiprune.files import clear_parts, explained, replacing, write_text
@@ -111,6 +111,11 @@ class Pixels:
             for part in (self.array[at : at + GREY] for at in parts)
             for channel in (1, 2)
         )
+
+    def faint(self) -> int:
+        """How many images have no pixel above a sixteenth of the range: 12 bits that were stored as 16, perhaps."""
+        parts = range(0, len(self.array), GREY)
+        return sum(int((self.array[at : at + GREY].max(axis=(1, 2, 3)) <= FAINT).sum()) for at in parts)
 
     def sha256(self) -> NDArray[np.str_]:
         """The SHA-256 of each image file's bytes, as they were when the image was decoded; one a row.

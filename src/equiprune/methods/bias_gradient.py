@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.data.loader import Batch
 from equiprune.models.classifier import Classifier
 from equiprune.predicting import predict
+from equiprune.progress import say
 from equiprune.pruning.channel_loop import Gain, Iterations, Layer, Rate, Step, Tune, check, prune_channels
 from equiprune.pruning.channels import Channels
 from equiprune.pruning.effects import effects
@@ -29,9 +30,10 @@ class BiasGradient(BaseModel):
     """Removes the channels whose silence would, to first order, lower a differentiable bias the most.
 
     The bias is B = mean_k |μ_k|, μ_k the difference between two groups' mean probability of class k: among images of
-    that class (`proxy="eopp1"`, equal opportunity) or among all (`proxy="parity"`); with more than two groups the mean
-    over pairs. A channel with maps h changes B by −⟨h, ∂B/∂h⟩. A step is cut, the bias is taken anew, and of all
-    iterations that lose at most `budget` of macro F1 the one with the smallest gap on validation is kept.
+    that class (`proxy="eopp1"`, equal opportunity; of findings, those that have it) or among all (`proxy="parity"`);
+    with more than two groups the mean over pairs. A channel with maps h changes B by −⟨h, ∂B/∂h⟩. A step is cut, the
+    bias is taken anew, and of all iterations that lose at most `budget` of macro F1 the one with the smallest gap on
+    validation is kept.
 
     Decisions: units are channels, scored behind the activation; those that enter one sum leave together, scored on the
     sum. The work prunes for two groups and one label: classes, findings and pairs are averaged here.
@@ -63,6 +65,7 @@ class BiasGradient(BaseModel):
     def __call__(self, classifier: Classifier, cohort: Cohort, training: Training) -> Classifier:
         """A smaller classifier; see `prune_channels`."""
         train = cohort.subset("train")
+        notes: dict[str, Any] = {}
 
         def score(model: Classifier, sets: Sequence[Channels], iteration: int) -> dict[str, Tensor]:
             chosen = sampled(train, self.samples, training.seed, iteration, by_group=True)
@@ -71,6 +74,8 @@ class BiasGradient(BaseModel):
             known = torch.as_tensor(chosen.label).isfinite() if chosen.task == "multilabel" else positive | ~positive
             among = positive if self.proxy == "eopp1" else known
             share = weights(probability, among, group, len(chosen.groups))
+            notes["bias"] = float((share * probability).sum())
+            say(f"the bias on training images is {notes['bias']:.4f}")
 
             def losses(now: Classifier, batch: Batch) -> Tensor:
                 logits = now(batch.image, batch.group)
@@ -80,7 +85,7 @@ class BiasGradient(BaseModel):
             found = effects(model, chosen, training.pixels, [one.layer for one in sets], losses)
             return {one.layer: -found[one.layer].slope.sum(0) for one in sets}
 
-        return prune_channels(classifier, cohort, training, self, score)
+        return prune_channels(classifier, cohort, training, self, score, notes=notes)
 
 
 def bias(

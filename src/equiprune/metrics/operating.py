@@ -173,9 +173,10 @@ def _least(rule: str) -> float | None:
     if rule == "youden":
         return None
     if rule.startswith(SENSITIVITY):
-        number = _number(rule.removeprefix(SENSITIVITY))
-        if number is not None and number > 0:
-            return number
+        number = rule.removeprefix(SENSITIVITY)
+        if is_number(number) and 0 < float(number) <= 1:
+            return float(number)
+        raise UsageError(Problem(f"a sensitivity is above 0 and at most 1, not {number}", hint="As sensitivity=0.9"))
     raise UsageError(Problem(f"there is no threshold {rule!r}", hint=nearest(rule, RULES)))
 
 

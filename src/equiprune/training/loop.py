@@ -27,6 +27,7 @@ from equiprune.training.settings import TrainingSettings
 
 AUGMENT = {"paper": Augment(), "flips": Augment(rotate=0.0, scale=(1.0, 1.0), auto=False), "none": None}
 MOMENTUM = 0.9
+FEW = 3  # epochs from which on it is told that none was better than the first
 CPU = torch.device("cpu")
 
 Loss = Callable[[Classifier, Batch], Tensor]
@@ -133,6 +134,8 @@ def fit(classifier: Classifier, cohort: Cohort, training: Training, loss: Loss, 
                 f"epoch {epoch + 1}/{settings.epochs}: {_told(means)}, validation F1 {figures.f1:.3f}"
                 f"{' (best)' if better else ''}, {seconds:.0f} s, {len(train) / seconds:.0f} images/s"
             )
+    if processes.first() and progress.best_epoch == 0 and progress.epoch > FEW:
+        say("note: the first epoch was the best on validation: another learning rate, or more epochs, may do better")
     processes.wait()  # for the best epoch's file
     best.recall()
     return classifier

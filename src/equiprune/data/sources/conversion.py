@@ -227,7 +227,7 @@ def _refuse_empty(entries: Entries, folder: RawFolder, wishes: Wishes) -> None:
         reasons = "; ".join(f"{many:,} {reason}" for reason, many in entries.left_out.items())
         raise DataError(Problem(f"no row is left: {reasons}", file=str(folder.path)))
     if not any(entries.present) and not wishes.keep_missing:
-        what = f"none of its {len(entries):,} images is there; the first would be {entries.image[0]!r}"
+        what = f"none of its {len(entries):,} images is there, the first {entries.image[0]!r} (see --keep-missing)"
         raise folder.unlike(what)
 
 
