@@ -20,10 +20,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from equiprune import processes
+from equiprune.data import shades
 from equiprune.data.check import examine
 from equiprune.data.cohort import SPLITS, Cohort
 from equiprune.data.duplicates import fingerprints
-from equiprune.data.images import faint_notice
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.errors import DataError, EquipruneError, ModelError, Problem, UsageError
@@ -143,7 +143,7 @@ def _carry_out(
     total = len(cohort)
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
-    cohort = replace(cohort, notices=(*cohort.notices, *_of_pixels(pixels, recipe.data.manifest)))
+    cohort = replace(cohort, notices=(*cohort.notices, *shades.notices(pixels.array, recipe.data.manifest)))
     cohort, drawn = with_split(cohort, recipe, run)
     tell(cohort.notices)
     classifier, given = first_model(recipe, cohort)
@@ -174,15 +174,6 @@ def _carry_out(
     measure(run, done, factory=factory_of(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
     hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
-
-
-def _of_pixels(pixels: Pixels, file: str) -> list[Problem]:
-    told = faint_notice(pixels.faint(), file)
-    if pixels.grey():
-        hint = "channels = 1 builds a network for one"
-        what = "the images are grey, and the network reads three channels: their one is repeated"
-        told.append(Problem(what, file=file, hint=hint))
-    return told
 
 
 def _carry_out_steps(

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from equiprune.data.cohort import Cohort
 from equiprune.data.duplicates import find_duplicates, fingerprints
 from equiprune.data.facts import Facts, gather
-from equiprune.data.images import FAINT, ImageError, faint_notice, prepare, read
+from equiprune.data.images import ImageError, prepare, read
 from equiprune.data.leakage import Leakage, find_leakage
 from equiprune.data.manifest import inspect_manifest
 from equiprune.data.paths import ImagePaths
 from equiprune.data.settings import DataSettings
+from equiprune.data.shades import FAINT, faint_notice
 from equiprune.errors import Problem
 from equiprune.reading.table import Faults
 

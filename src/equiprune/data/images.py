@@ -25,16 +25,12 @@ from PIL import Image, UnidentifiedImageError
 
 from equiprune.data.dicom import DicomError, grey, is_dicom
 from equiprune.data.settings import Fit
-from equiprune.errors import Problem
 
 DECODER = 1
 """Raised by one whenever the same file would give other pixels: caches are keyed by it."""
 
 LARGEST = 89_478_485
 """Pixels. Pillow only warns from here on, and a file of 18 kB can ask for 432 MB."""
-
-FAINT = 16
-"""An image without a pixel above this is told of: a sixteenth of the range."""
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 """Formats that are tried. Named, since Pillow would start other programs for some."""
@@ -56,15 +52,6 @@ _TURNS = {
 
 class ImageError(Exception):
     """The file is no usable image. The message is the reason, fit to follow the file's name."""
-
-
-def faint_notice(many: int, file: str) -> list[Problem]:
-    """What is told where images use a sixteenth of their range at most; nothing where none do."""
-    if not many:
-        return []
-    what = f"{many:,} {'image uses' if many == 1 else 'images use'} at most a sixteenth of the range"
-    hint = "12 bits stored as 16, perhaps: scale them to their range first, or give DICOM, which has its window"
-    return [Problem(what, file=file, hint=hint)]
 
 
 def read(path: Path) -> bytes:

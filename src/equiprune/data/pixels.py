@@ -45,15 +45,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from equiprune.data.cohort import Cohort
-from equiprune.data.images import DECODER, FAINT, ImageError, prepare, read
+from equiprune.data.images import DECODER, ImageError, prepare, read
 from equiprune.data.settings import DataSettings
 from equiprune.errors import DataError, Problem
 from equiprune.files import clear_parts, explained, replacing, write_text
 
 CHUNK = 64
 """Images a thread has in hand: what is decoded but not yet written stays this small."""
-
-GREY = 256  # images at a time; the first colourful ones end the search
 
 Progress = Callable[[int, int], None]
 Stamp = tuple[int, int, int, int]
@@ -95,27 +93,6 @@ class Pixels:
         if not found.all():
             raise DataError([Problem("has no pixels in this cache", file=str(name)) for name in images[~found]])
         return row.astype(np.int64)
-
-    def grey(self) -> bool:
-        """Whether images of three channels are all grey: each has its one channel three times.
-
-        Example:
-            >>> Pixels(np.zeros((2, 8, 8, 3), np.uint8), np.array(["a.png", "b.png"])).grey()
-            True
-        """
-        if self.array.shape[3] == 1:
-            return False
-        parts = range(0, len(self.array), GREY)
-        return all(
-            (part[..., 0] == part[..., channel]).all()
-            for part in (self.array[at : at + GREY] for at in parts)
-            for channel in (1, 2)
-        )
-
-    def faint(self) -> int:
-        """How many images have no pixel above a sixteenth of the range: 12 bits that were stored as 16, perhaps."""
-        parts = range(0, len(self.array), GREY)
-        return sum(int((self.array[at : at + GREY].max(axis=(1, 2, 3)) <= FAINT).sum()) for at in parts)
 
     def sha256(self) -> NDArray[np.str_]:
         """The SHA-256 of each image file's bytes, as they were when the image was decoded; one a row.
