@@ -21,6 +21,7 @@ from equiprune.commands.convert import convert
 from equiprune.commands.export import export
 from equiprune.commands.options import DataOptions, WorkOptions
 from equiprune.commands.report import report
+from equiprune.commands.sweep import sweep
 from equiprune.errors import EquipruneError, Interrupted, Problem, UsageError, listed
 from equiprune.progress import bar
 
@@ -203,6 +204,7 @@ def run(
 app.command(audit)
 app.command(compare)
 app.command(export)
+app.command(sweep)
 app.command(report)
 
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
 from equiprune.errors import DataError, EquipruneError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, withheld, write_json
+from equiprune.grid import digest
 from equiprune.handover import hand_over, measure
 from equiprune.methods import Checked
 from equiprune.metrics import operating
@@ -42,12 +44,14 @@ from equiprune.progress import bar, say, silenced
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
+from equiprune.shelf import Shelf
 from equiprune.starting import factory_of, first_model, tell, with_split
 from equiprune.training import checkpoint
 from equiprune.training.loop import Training
 
 SCHEMA = "equiprune-run/1"
 PACKAGES = ("equiprune", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+SHARED = "shared"
 HELD_OUT = ("validation", "test")
 
 
@@ -61,6 +65,8 @@ class Place:
         cache: where decoded images are kept; by default beside the run, so that runs share them.
         replicates: bootstrap draws and permutations of the audit.
         command: what the user typed, for the record.
+        shelf: where steps are kept that other runs have in common with this one; None keeps each run by itself.
+        audited: whether test figures are computed, and the report written; without them the run is not complete.
     """
 
     out: Path
@@ -68,6 +74,8 @@ class Place:
     cache: Path | None = None
     replicates: int = 2000
     command: str = ""
+    shelf: Path | None = None
+    audited: bool = True
 
 
 def carry_out(recipe: Recipe, place: Place) -> RunFolder:
@@ -167,9 +175,12 @@ def _carry_out(
         write_json(run.facts, facts)
     ready()
     training = Training(pixels=pixels, device=device, seed=recipe.seed, threshold=recipe.audit.threshold)
-    done = _carry_out_steps(recipe, run, (classifier, given), cohort, training)
+    if place.shelf is not None:
+        training = replace(training, shared=place.shelf / SHARED)
+    shelf = None if place.shelf is None else Shelf(place.shelf)
+    done = _carry_out_steps(recipe, run, (classifier, given), cohort, training, shelf)
     del classifier
-    if not processes.first():
+    if not (processes.first() and place.audited):
         return
     measure(run, done, factory=factory_of(recipe), device=device)
     named = (getattr(step.method, "privileged", None) for step in recipe.step)
@@ -177,32 +188,58 @@ def _carry_out(
 
 
 def _carry_out_steps(
-    recipe: Recipe, run: RunFolder, first: tuple[Classifier, bool], cohort: Cohort, training: Training
+    recipe: Recipe,
+    run: RunFolder,
+    first: tuple[Classifier, bool],
+    cohort: Cohort,
+    training: Training,
+    shelf: Shelf | None,
 ) -> list[StepFolder]:
     """The steps that are not complete yet; all of them are returned, and before them a model that was given."""
     classifier, given = first
-    done: list[StepFolder] = []
-    if given:
-        folder = run.step(0, "given")
-        if not folder.complete:
-            record = {"method": "given", "settings": recipe.model.model_dump()}
-            _finish(folder, classifier, cohort, training, record)
-        done.append(folder)
+    done = [_given(recipe, run, classifier, cohort, training)] if given else []
     folders = [run.step(number, step.name) for number, step in enumerate(recipe.step, start=1)]
-    for number, (step, folder) in enumerate(zip(recipe.step, folders, strict=True), start=1):
-        if folder.complete:
-            continue
+
+    def work(number: int, place: StepFolder) -> None:
+        step = recipe.step[number - 1]
         say(f"step {number} of {len(folders)}: {step.name}")
         model = classifier
         if step.start:
             model = Classifier.load(folders[step.start - 1].path, factory=factory_of(recipe)).to(training.device)
+        _carry_out_step(step, place, model, cohort, training)
+
+    for number, folder in enumerate(folders, start=1):
+        if folder.complete:
+            continue
         try:
-            _carry_out_step(step, folder, model, cohort, training)
+            if shelf is None:
+                work(number, folder)
+            else:
+                shelf.step(step_key(recipe, number, cohort.sha256), folder, partial(work, number))
         except (ModelError, UsageError):
             if number == 1 and processes.first():
                 _forget(run)
             raise
     return [*done, *folders]
+
+
+def _given(recipe: Recipe, run: RunFolder, classifier: Classifier, cohort: Cohort, training: Training) -> StepFolder:
+    """The folder of the model that was given."""
+    folder = run.step(0, "given")
+    if not folder.complete:
+        _finish(folder, classifier, cohort, training, {"method": "given", "settings": recipe.model.model_dump()})
+    return folder
+
+
+def step_key(recipe: Recipe, number: int, manifest_sha256: str) -> str:
+    """A name for everything that a step's model depends on: data, seed, and the steps it follows."""
+    chain: list[dict[str, Any]] = []
+    while number:
+        step = recipe.step[number - 1]
+        chain.append({"method": step.name, **step.method.model_dump(), "training": step.training.model_dump()})
+        number = step.start
+    whole = recipe.model_dump(mode="json", exclude={"step": True, "data": {"manifest": True}})
+    return digest({"manifest": manifest_sha256, "chain": chain, "version": version("equiprune"), **whole})
 
 
 def _check_steps(recipe: Recipe, classifier: Classifier, cohort: Cohort) -> None:

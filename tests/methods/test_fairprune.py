@@ -57,7 +57,7 @@ def test_of_three_groups_the_lowest_has_weight_one_and_the_others_share_beta(
     caught = []
     monkeypatch.setattr(module, "prune_iteratively", lambda *arguments: caught.append(arguments))
     FairPrune(beta=0.4, samples=10_000, estimator="exact")(small_net, three, Training(pixels))
-    _, _, training, _, score, facts = caught[0]
+    _, _, training, _, score, facts = caught[0][:6]
     everyone = sampled(three.subset("train"), 10_000, 0, 1, by_group=True)
     saliency = second_order(small_net, everyone, training, groups=three.groups, biases=False)
     low = facts["unprivileged"]

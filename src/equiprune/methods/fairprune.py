@@ -10,6 +10,7 @@ from equiprune.models.classifier import Classifier
 from equiprune.progress import say
 from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, check, prune_iteratively
 from equiprune.pruning.saliency import difference, record_saliency, sampled, second_order
+from equiprune.pruning.track import once, track_key
 from equiprune.pruning.watching import Budget, Gap, Keep, Target, check_group, privileged_group
 from equiprune.training.loop import Training
 
@@ -67,14 +68,24 @@ class FairPrune(BaseModel):
         privileged, unprivileged = privileged_group(classifier, cohort, training, self.privileged)
         say(f"privileged group: {privileged}; pruning in favour of {unprivileged}")
 
+        key = track_key(classifier, self.model_dump(), training.seed) if training.shared is not None else ""
+
         def score(model: Classifier, iteration: int) -> dict[str, Tensor]:
             chosen = sampled(train, self.samples, training.seed, iteration, by_group=True)
-            saliency = second_order(
-                model, chosen, training, groups=cohort.groups, biases=self.biases, estimator=self.estimator
-            )
+
+            def measured() -> dict[str, dict[str, Tensor]]:
+                return second_order(
+                    model, chosen, training, groups=cohort.groups, biases=self.biases, estimator=self.estimator
+                )
+
+            if iteration == 1 and training.shared is not None:
+                way = self.model_dump(exclude={"beta", "step", "scope", "privileged"})
+                saliency = once(training.shared, track_key(classifier, way, training.seed), measured)
+            else:
+                saliency = measured()
             if iteration == 1:
                 record_saliency(saliency, training.folder)
             return difference(saliency, unprivileged, self.beta)
 
         facts = {"privileged": privileged, "unprivileged": unprivileged}
-        return prune_iteratively(classifier, cohort, training, self, score, facts)
+        return prune_iteratively(classifier, cohort, training, self, score, facts, key)

@@ -9,6 +9,7 @@ from equiprune.data.cohort import Cohort
 from equiprune.models.classifier import Classifier
 from equiprune.pruning.iterative import Biases, Curvature, Ratio, Scope, Step, check, prune_iteratively
 from equiprune.pruning.saliency import sampled, second_order
+from equiprune.pruning.track import track_key
 from equiprune.pruning.watching import Budget, Gap, Keep, Target
 from equiprune.training.loop import Training
 
@@ -51,4 +52,5 @@ class OBD(BaseModel):
                 model, everyone, training, groups=("all",), biases=self.biases, estimator=self.estimator
             )["all"]
 
-        return prune_iteratively(classifier, cohort, training, self, score)
+        key = track_key(classifier, self.model_dump(), training.seed) if training.shared is not None else ""
+        return prune_iteratively(classifier, cohort, training, self, score, key=key)

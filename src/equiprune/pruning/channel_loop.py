@@ -233,7 +233,7 @@ def _chance(found: Predictions, seed: int) -> dict[str, Any]:
 
 
 def _stopped(log: Log, schedule: Schedule) -> str | None:
-    stopped = limited(log, schedule)
+    stopped = limited(log.records, schedule)
     if stopped is not None:
         return stopped
     if len(log.records) > 1 and schedule.gain is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol
@@ -27,6 +27,7 @@ from equiprune.models.storage import write_tensors
 from equiprune.predicting import watch
 from equiprune.progress import say
 from equiprune.pruning.masks import hold, lowest, prunable
+from equiprune.pruning.track import Track
 from equiprune.pruning.watching import SPENT, Limits, best, limited, watched
 from equiprune.training.log import Log
 from equiprune.training.loop import Training
@@ -72,6 +73,7 @@ def prune_iteratively(
     schedule: Schedule,
     score: Score,
     facts: Mapping[str, str] = MappingProxyType({}),
+    key: str = "",
 ) -> Classifier:
     """Removes the lowest-scored weights step by step and returns the best model met on the way.
 
@@ -82,6 +84,7 @@ def prune_iteratively(
         schedule: how much, how fast, when to stop.
         score: (model, iteration counted from 1) to one number per prunable weight; low leaves first.
         facts: what else the log's closing record is to say.
+        key: a name for the way weights leave, by which points of a sweep share its iterations; see `track`.
 
     Returns:
         A classifier whose removed weights are held at zero.
@@ -93,15 +96,21 @@ def prune_iteratively(
     validation = cohort.subset("validation")
     weights = prunable(classifier, include_bias=schedule.biases)
     total = sum(weight.numel() for weight in weights.values())
+    last = math.ceil(schedule.ratio / schedule.step - ROUNDING)
+    whole = math.floor(schedule.ratio / schedule.step + ROUNDING)  # iterations that remove a whole step
+    track = Track(training.shared, key) if training.shared is not None and key else None
+    if track is not None and training.folder is not None:
+        track.taken(training.folder, CHECKPOINT, whole)
     path = _Path(weights, classifier.masks, training.folder)
     log = Log(training.folder)
     # Killed between the two files, or after the closing record: both go back to what both know.
     done = min(path.iteration, max(0, sum("iteration" in record for record in log.records) - 1))
-    path.forget_after(done)
     log.keep(done + 1)
+    stopped = _replayed(log, schedule, last)
+    done = max(0, len(log.records) - 1)
+    path.forget_after(done)
     pruned = _at(classifier, path, done)
-    last = math.ceil(schedule.ratio / schedule.step - ROUNDING)
-    while True:
+    while stopped is None:
         iteration = len(log.records)
         if iteration:
             started = time.monotonic()
@@ -117,9 +126,9 @@ def prune_iteratively(
         figures = point(watch(pruned, validation, training.pixels, training.threshold))
         log.add(watched(iteration, path.count() / total, figures, log, seconds))
         say(_line(log.records[-1], last, schedule.gap))
-        stopped = _stopped(log, schedule, last)
-        if stopped:
-            break
+        stopped = _stopped(log.records, schedule, last)
+    if track is not None and training.folder is not None:
+        track.left(training.folder, path.left, log.records, min(whole, len(log.records) - 1))
     kept = best(log, schedule, stopped)
     log.add({"kept_iteration": kept, "stopped": stopped, **facts})
     say(f"stopped because {stopped}; iteration {kept} is kept")
@@ -189,5 +198,15 @@ def _line(record: Mapping[str, Any], last: int, gap: str) -> str:
     )
 
 
-def _stopped(log: Log, schedule: Schedule, last: int) -> str | None:
-    return limited(log, schedule) or (DONE if log.records[-1]["iteration"] >= last else None)
+def _replayed(log: Log, schedule: Schedule, last: int) -> str | None:
+    """Forgets what follows the iteration at which it stops, and says why it stops there; None: it goes on."""
+    for number in range(1, len(log.records) + 1):
+        stopped = _stopped(log.records[:number], schedule, last)
+        if stopped is not None:
+            log.keep(number)
+            return stopped
+    return None
+
+
+def _stopped(records: Sequence[dict[str, Any]], schedule: Schedule, last: int) -> str | None:
+    return limited(records, schedule) or (DONE if records[-1]["iteration"] >= last else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
@@ -71,10 +71,10 @@ def _mean(by_group: Mapping[str, float | None]) -> float:
     return sum(math.nan if f1 is None else f1 for f1 in by_group.values()) / len(by_group)
 
 
-def limited(log: Log, limits: Limits) -> str | None:
+def limited(records: Sequence[dict[str, Any]], limits: Limits) -> str | None:
     """Why pruning stops after the last iteration: the budget is spent, or the target is met. None: it goes on."""
-    now = log.records[-1]
-    if not affordable(log.records[0], now, limits.budget):
+    now = records[-1]
+    if not affordable(records[0], now, limits.budget):
         return SPENT
     if limits.target is not None and now[limits.gap] is not None and now[limits.gap] <= limits.target:
         return MET

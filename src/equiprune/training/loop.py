@@ -44,6 +44,7 @@ class Training:
         seed: of everything drawn at random.
         folder: where checkpoints and the log go, so that work resumes; None keeps all in memory. Where several
             processes train one model, the same folder for all; the first writes.
+        shared: where points of a sweep keep what several of them need; None keeps nothing.
         threshold: from which score on findings are called on validation; see `metrics.operating.of_run`.
     """
 
@@ -53,6 +54,7 @@ class Training:
     seed: int = 0
     folder: Path | None = None
     threshold: str | None = None
+    shared: Path | None = None
 
 
 @runtime_checkable

@@ -1,0 +1,237 @@
+"""`equiprune sweep`: a recipe with lists, by several workers. Heavy parts are imported where they are used."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from equiprune.commands.options import DataOptions, WorkOptions
+from equiprune.errors import Interrupted, Problem, UsageError
+from equiprune.files import write_json, write_text
+from equiprune.progress import say
+
+if TYPE_CHECKING:
+    from equiprune.choosing import Outcome
+    from equiprune.grid import Grid
+    from equiprune.sweep import Sweep
+
+CHOICE = Group("Which point is taken", sort_key=2)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ChoiceOptions:
+    """How the point is chosen, on validation alone."""
+
+    gap: Annotated[Literal["eopp0", "eopp1", "eodd"], Parameter(help="The gap that is to be small.", group=CHOICE)] = (
+        "eopp1"
+    )
+    budget: Annotated[
+        float, Parameter(help="Macro F1 that may be lost against the first step of a point.", group=CHOICE)
+    ] = 0.01
+
+
+def sweep(
+    recipe: Path | None = None,
+    *,
+    out: Path | None = None,
+    join: Path | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    manifest: Path | None = None,
+    choice: ChoiceOptions = ChoiceOptions(),
+    columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Carries out every point of a recipe in which lists stand for several values. Resumes; shares what points share.
+
+    Args:
+        recipe: a TOML file.
+        out: folder of the sweep; by default the recipe's name with -sweep.
+        join: folder of a sweep that was begun, to work on it as well, from this or another machine.
+        workers: processes on this machine.
+        storage: Optuna's database instead of a file in the folder, such as postgresql://...
+        dry_run: only prints what would be done.
+        manifest: instead of the one that the recipe names.
+        choice: see there.
+        columns: instead of what the recipe says of the data.
+        work: see there.
+    """
+    from equiprune.run import Place
+    from equiprune.sweep import Sweep
+
+    if (recipe is None) == (join is None):
+        raise UsageError("name a recipe to begin or carry on, or --join the folder of a sweep")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, not {workers}")
+    command = shlex.join(["equiprune", *sys.argv[1:]])
+    if join is not None:
+        own = Sweep(join, storage)
+        grid = own.joined()
+        own.work(grid, Place(out=join, device=work.device, cache=work.cache, command=command))
+        return
+    assert recipe is not None
+    data = columns.given() | ({} if manifest is None else {"manifest": str(manifest.absolute())})
+    grid = _grid(recipe, data, work.seed)
+    own = Sweep(out or recipe.with_name(f"{recipe.stem}-sweep"), storage)
+    if dry_run:
+        _plan(grid, own)
+        return
+    own.begin(grid, data)
+    own.study()
+    if workers == 1:
+        own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
+    else:
+        _together(own, workers, work)
+        own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
+    _ended(own, grid, choice, work)
+
+
+def _grid(recipe: Path, data: dict[str, Any], seed: int | None) -> Grid:
+    from equiprune.grid import Grid
+
+    grid = Grid.read(recipe, data)
+    return grid if seed is None else Grid.of({**grid.raw, "seed": seed}, grid.where, grid.folder)
+
+
+def _together(own: Sweep, workers: int, work: WorkOptions) -> None:
+    """Workers as processes of their own, which share the cores; stopped together."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    options = ["--device", work.device, *(["--cache", str(work.cache)] if work.cache else [])]
+    options += ["--storage", own.storage] if own.storage else []
+    base = [sys.executable, "-m", "equiprune", "sweep", "--join", str(own.path), *options]
+    started = [subprocess.Popen(base, env={**environment, **_device(number, work)}) for number in range(workers)]
+    try:
+        for process in started:
+            process.wait()
+    except (KeyboardInterrupt, Interrupted):
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait()
+        raise Interrupted("stopped; the same command carries on") from None
+
+
+def _device(number: int, work: WorkOptions) -> dict[str, str]:
+    """One CUDA device a worker, where there are several."""
+    if work.device == "cpu":
+        return {}
+    import torch
+
+    many = torch.cuda.device_count()
+    return {"CUDA_VISIBLE_DEVICES": str(number % many)} if many > 1 else {}
+
+
+def _plan(grid: Grid, own: Sweep) -> None:
+    from equiprune.run import step_key
+
+    points = list(grid.points())
+    keys: dict[str, str] = {}
+    for choice in points:
+        recipe = grid.recipe(choice)
+        for number, step in enumerate(recipe.step, start=1):
+            keys.setdefault(step_key(recipe, number, ""), step.name)
+    each = sum(len(grid.recipe(choice).step) for choice in points)
+    print(f"{len(points):,} points; {len(keys):,} steps to carry out, where each point alone would take {each:,}")
+    for axis in grid.axes:
+        print(f"  {axis.name}: {', '.join(map(str, axis.values))}")
+    done = [folder for folder in own.points() if folder.result.is_file()] if own.record.is_file() else []
+    seconds: dict[str, list[float]] = {}
+    for folder in done:
+        for step in json.loads(folder.result.read_text())["steps"]:
+            seconds.setdefault(step["method"], []).append(step["seconds"])
+    if seconds:
+        mean = {name: sum(own) / len(own) for name, own in seconds.items()}
+        total = sum(mean.get(name, 0.0) for name in keys.values())
+        print(f"{len(done):,} points are done; by what their steps took, all take about {total / 3600:.2g} hours")
+
+
+def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> None:
+    """The table of outcomes; and audit and report of the one that is taken: of it alone are test figures computed."""
+    from equiprune.choosing import chosen, outcomes
+    from equiprune.run import Place, carry_out
+
+    done = {
+        folder.path.name: json.loads(folder.result.read_text()) for folder in own.points() if folder.result.is_file()
+    }
+    failed = [folder.path.name for folder in own.points() if folder.error.is_file()]
+    for name in failed:
+        say(f"{name} failed: see {own.path / 'points' / name / 'error.json'}")
+    if not done:
+        raise UsageError(Problem("no point could be carried out", file=str(own.path)))
+    found = outcomes(done, choice.gap)
+    taken = chosen(found, choice.budget)
+    rows = [_row(one, one is taken) for one in found]
+    _write_table(own.path / "outcomes.csv", rows)
+    write_json(own.path / "outcomes.json", {
+        "gap": choice.gap, "budget": choice.budget, "points": len(done), "failed": failed, "outcomes": rows,
+    })  # fmt: skip
+    _print(rows, choice, len(done))
+    if taken is None:
+        say(f"no outcome loses at most {choice.budget:g} of macro F1 on validation and has a gap")
+        return
+    runs = []
+    for name in taken.points:
+        folder = next(one for one in own.points() if one.path.name == name)
+        place = Place(
+            out=folder.path, device=work.device, cache=work.cache or own.path / "cache", shelf=own.path / "steps"
+        )
+        runs.append(carry_out(grid.recipe(folder.choice), place))
+    for run in runs:
+        print(f"report: {run.report}")
+
+
+def _row(one: Outcome, taken: bool) -> dict[str, Any]:
+    values = {key: value if value == value else None for key, value in asdict(one).items() if isinstance(value, float)}
+    half = {f"{key}_half": value if value == value else None for key, value in one.half.items()}
+    return {**one.choice, **values, **half, "front": one.front, "taken": taken, "points": " ".join(one.points)}
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _print(rows: Sequence[dict[str, Any]], choice: ChoiceOptions, points: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    axes = list(rows[0])[: list(rows[0]).index("f1")]
+    head = [*axes, "F1", choice.gap, "F1 lost", "FATE", "front"]
+    table = Table(*(Column(escape(name), overflow="fold") for name in head))
+    for row in rows:
+        mark = ("front" if row["front"] else "") + (" *" if row["taken"] else "")
+        table.add_row(*(escape(str(row[name])) for name in axes), *(_told(row, name) for name in _SHOWN), mark)
+    Console(highlight=False).print(table)
+    print(
+        f"all on validation, where one of {len(rows):,} was taken (*): the smallest {choice.gap} that loses at most "
+        f"{choice.budget:g} of macro F1; {points:,} points, +- half of the 95 % interval over seeds"
+    )
+
+
+_SHOWN = ("f1", "gap", "lost", "fate")
+
+
+def _told(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "not estimable"
+    half = row[f"{name}_half"]
+    return f"{row[name]:.3f}" + ("" if half is None else f" +- {half:.3f}")
