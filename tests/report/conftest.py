@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from equiprune.predictions import Predictions
+from equiprune.report.modelcard import ModelCard
 from equiprune.report.page import Page, StepPage
+from equiprune.report.predicted import summary
 
 HOSTILE = (
     "<script>document.documentElement.dataset.error='ran'</script>",
@@ -29,6 +32,36 @@ HOSTILE = (
     "a" * 300,
     "\x00\x07\t\n",
     "data:text/html,<svg onload=alert(1)>",
+    "<svg/onload=document.documentElement.dataset.error=1>",
+    "<iframe srcdoc='<script>parent.document.documentElement.dataset.error=1</script>'>",
+    "<math><mtext></mtext><script>1</script></math>",
+    "<details open ontoggle=alert(1)>",
+    "<object data=javascript:alert(1)>",
+    "<base href=https://example.org/>",
+    "<meta http-equiv=refresh content='0;url=javascript:alert(1)'>",
+    "<link rel=stylesheet href=//example.org/x.css>",
+    "<form action=//example.org><input autofocus onfocus=alert(1)>",
+    "<a href='//example.org' target=_blank>x</a>",
+    "<img src=//example.org/x.png>",
+    "<sup>2</sup><sub>i</sub><em>e</em>",
+    "--><!--",
+    "<![CDATA[x]]>",
+    "\\u003cscript\\u003e",
+    "javascript:alert(1)",
+    "=1+1",
+    "@import url(//example.org)",
+    "';alert(1)//",
+    '";alert(1)//',
+    "`${alert(1)}`",
+    "</option></select><img src=x onerror=alert(1)>",
+    "</table></section><h1>x</h1>",
+    "</textarea><script>1</script>",
+    "%{customdata} %{meta}",
+    "series0",
+    "null",
+    "NaN",
+    "\\textbackslash{}_&%#",
+    "|a|b|\\",
 )
 
 
@@ -76,6 +109,13 @@ def handmade_audit(groups: Sequence[str], classes: Sequence[str], shift: float) 
             for group in groups
         ],
         "conventions": {"eodd": "half_mean", "zero_support": "skip", "interval": "95 % bootstrap", "replicates": 2000},
+        "gaps_by_class": [
+            {"class": label, "rate": rate, "pair": [groups[0], groups[-1]], **estimate(0.02 + 0.01 * k, 0.02),
+             "signed": (-1) ** k * (0.02 + 0.01 * k), "p_value": 0.3 / (k + 1), "p_holm": 0.02 if k == 2 else 0.6,
+             "p_bh": 0.5, "supported": k != 1}
+            for k, label in enumerate(classes)
+            for rate in rates
+        ],
         "fate": {"eopp0": None, "eopp1": 0.21, "eodd": -0.03} if shift else None,
     }  # fmt: skip
 
@@ -121,6 +161,15 @@ def saliency(groups: Sequence[str], layers: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def handmade_predictions(groups: Sequence[str], classes: Sequence[str]) -> Predictions:
+    """Scores that are right more often in later groups."""
+    random = np.random.default_rng(1)
+    group, label = random.integers(0, len(groups), 400), random.integers(0, len(classes), 400)
+    logits = random.normal(size=(400, len(classes))) + (1 + group[:, None] / 4) * np.eye(len(classes))[label]
+    score = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Predictions(label, score, group, list(classes), list(groups), attribute="sex")
+
+
 def made(groups: Sequence[str], classes: Sequence[str], text: Callable[[str], str] = str) -> Page:
     """A page of two steps; `text` stands in for every other text a user can choose."""
     facts: dict[str, Any] = {
@@ -128,6 +177,7 @@ def made(groups: Sequence[str], classes: Sequence[str], text: Callable[[str], st
         "privileged": groups[-1], "unprivileged": groups[0], "kept_iteration": None, "stopped": None,
     }  # fmt: skip
     split = {"images": 1132, "units": 800, "groups": {**dict.fromkeys(groups, 500), "unknown": 32}}
+    predicted = summary(handmade_predictions(groups, classes))
     layers = [f"network.layer{i}.conv.weight" for i in range(6)]
     return Page(
         title=text("Skin lesions, vanilla against FairPrune"),
@@ -143,15 +193,18 @@ def made(groups: Sequence[str], classes: Sequence[str], text: Callable[[str], st
         steps=(
             StepPage(
                 text("01-vanilla"), "vanilla", {"epochs": 10, "note": text("x")}, handmade_audit(groups, classes, 0.0),
-                training_log(), None, facts,
+                training_log(), None, facts, predicted,
             ),
             StepPage(
                 text("02-fairprune"), "fairprune", {"beta": 0.33, "ratio": 0.35}, handmade_audit(groups, classes, 0.02),
                 pruning_log(groups), saliency(groups, [text(layer) for layer in layers]),
-                facts | {"zeros": 2_775_000, "kept_iteration": 5, "stopped": "ratio reached"},
+                facts | {"zeros": 2_775_000, "kept_iteration": 5, "stopped": "ratio reached"}, predicted,
             ),
         ),
         notices=(text("2 rows have no label"),),
+        facts={"units_in_several_splits": 0, "duplicates": {"near": {"across_splits": 3, "of_different_labels": 1}}},
+        left_out=(text("runs/broken: this run is not complete"),),
+        card={field: text("as we know it") for field in ModelCard.model_fields if field != "funding"},
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from equiprune.predictions import Predictions
 from equiprune.report import figures
 from equiprune.report.draw import Dot, Series, dots, label
 from equiprune.report.page import Page, StepPage, render
+from equiprune.report.saliency import saliency
 from equiprune.report.verdict import EVIDENCE, verdict
 
 Make = Callable[..., Page]
@@ -113,9 +114,9 @@ def test_ids_are_unique_and_every_link_has_its_target(elements: Elements) -> Non
 
 def test_every_figure_has_a_finding_and_a_table(elements: Elements) -> None:
     tags = elements.tags()
-    assert tags["figure"] == tags["figcaption"] == 5
+    assert tags["figure"] == tags["figcaption"] == 10
     plots = [attrs for tag, attrs in elements.found if attrs.get("class") in ("plot", "plot wide")]
-    assert len(plots) == 17
+    assert len(plots) == 26
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in plots)
 
 
@@ -125,12 +126,16 @@ def test_plotly_accepts_every_figure(elements: Elements, palette: Mapping[str, M
             return {name: painted(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [painted(inner, key) for inner in value]
-        return palette["light"].get(value, value) if key.endswith("color") and isinstance(value, str) else value
+        return (
+            palette["light"].get(value, value)
+            if key.endswith(("color", "colorscale")) and isinstance(value, str)
+            else value
+        )
 
     specs = [json.loads(text) for (tag, attrs), text in zip(
         [found for found in elements.found if found[0] == "script"], elements.scripts, strict=True
     ) if (attrs.get("id") or "").startswith("spec-")]  # fmt: skip
-    assert len(specs) == 17
+    assert len(specs) == 26
     for spec in specs:
         go.Figure(painted(spec))  # raises ValueError on a name or value plotly does not know
 
@@ -153,7 +158,7 @@ def test_hostile_text_adds_no_element(hostile_page: Page, make_page: Make) -> No
 
 def test_hostile_labels_reach_plotly_as_text(hostile_page: Page) -> None:
     found = [figures.per_group(hostile_page), figures.gaps(hostile_page), figures.iterations(hostile_page.last, 1),
-             figures.training(hostile_page.first, 0), figures.saliency(hostile_page.last, 1)]  # fmt: skip
+             figures.training(hostile_page.first, 0), saliency(hostile_page.last, 1)]  # fmt: skip
 
     def strings(value: object) -> list[str]:
         if isinstance(value, dict):
@@ -275,7 +280,7 @@ def test_an_interval_that_misses_its_value_is_drawn_where_it_stands() -> None:
 def test_saliency_finding_counts_the_weights(page: Page) -> None:
     found = {"parameter": "w", "groups": ["female", "male"], "index": [0, 1, 2, 3], "layers": [],
              "values": {"female": [1.0, 4.0, 2.0, 0.0], "male": [2.0, 1.0, 1.0, 1.0]}}  # fmt: skip
-    figure = figures.saliency(dataclasses.replace(page.last, saliency=found), 1)
+    figure = saliency(dataclasses.replace(page.last, saliency=found), 1)
     assert figure is not None
     assert figure.finding.startswith("50.0 % of the first layer's weights shown matter more to female than to male")
     assert [row[0] for row in figure.table.rows] == ["1", "2", "0", "3"]
@@ -325,7 +330,7 @@ def test_real_audits_make_a_page(make_page: Make, groups: int, multilabel: bool)
     assert ("the most distant pair" in said.sentences[1]) is (groups == 4)
     assert any("rows of unknown skin type" in warning for warning in said.warnings)
     lowest = min(kinds, key=lambda kind: audits[1]["by_group"][kind]["f1"]["value"])
-    assert said.cards[0].answer == lowest
+    assert said.cards[1].answer == lowest
     text = Elements(render(page)).text
     assert f"{audits[1]['overall']['f1']['value']:.3f}" in text
 

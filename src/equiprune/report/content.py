@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -22,6 +22,7 @@ class StepPage:
             None where the step scored no weights.
         facts: parameters, prunable, zeros, file_bytes, seconds, flops, latency_ms (by batch size),
             privileged, unprivileged, kept_iteration, stopped.
+        predicted: what its predictions on test say by group, see `predicted.summary`; None where they are not at hand.
     """
 
     name: str
@@ -31,6 +32,43 @@ class StepPage:
     log: Sequence[Mapping[str, Any]]
     saliency: Mapping[str, Any] | None
     facts: Mapping[str, Any]
+    predicted: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model among many, as the trade-off explorer shows it.
+
+    Args:
+        name: told apart from all others on the page.
+        method: what made it, which gives its colour and shape.
+        settings: in a few words, such as `beta 0.33, ratio 0.35`; may be blank.
+        audit: `overall`, `by_group`, `gaps` and `fate` of its `audit.json`, on the same images as all others.
+    """
+
+    name: str
+    method: str
+    settings: str
+    audit: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image that the page shows.
+
+    Args:
+        file: its name.
+        group: whose image it is.
+        kind: what became of the answer.
+        what: the truth, and what was said.
+        picture: an address that holds the picture itself.
+    """
+
+    file: str
+    group: str
+    kind: str
+    what: str
+    picture: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +81,12 @@ class Page:
         environment: versions, seed, threads, device, started, command.
         steps: the models in the order they were made; the first is the baseline.
         notices: facts worth telling that stopped nothing.
+        facts: `facts.json`, what the data hold and whether they leak; None where it was not written.
+        others: models that are only in the trade-off explorer, such as those of a sweep.
+        left_out: runs that were named and are not on the page, each with the reason.
+        card: what the user wrote of the model, see `modelcard.ModelCard`; only the fields that were given.
+
+        examples: test images whose answer changed; only where the user asked for pictures.
 
     Raises:
         ValueError: there is no step.
@@ -53,6 +97,11 @@ class Page:
     environment: Mapping[str, Any]
     steps: tuple[StepPage, ...]
     notices: tuple[str, ...]
+    facts: Mapping[str, Any] | None = None
+    others: tuple[Model, ...] = ()
+    left_out: tuple[str, ...] = ()
+    card: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -67,6 +116,11 @@ class Page:
     def last(self) -> StepPage:
         """The model that the run ends with."""
         return self.steps[-1]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The steps and all others, the baseline first."""
+        return (*(Model(step.name, step.method, "", step.audit) for step in self.steps), *self.others)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -20,11 +20,13 @@ PALETTE: dict[str, dict[str, str]] = {
         "series0": "#0072b2", "series1": "#d55e00", "series2": "#009e73", "series3": "#b5578f",
         "series4": "#56616b", "series5": "#c98a00", "series6": "#3d9bd1", "series7": "#7a5c00",
         "ink": "#1c2430", "muted": "#5b6675", "grid": "#e1e6ec", "clear": "rgba(0,0,0,0)", "paper": "#ffffff",
+        "less": "#8cc0e3", "more": "#f2a878",
     },
     "dark": {
         "series0": "#5bb8f0", "series1": "#ff9a52", "series2": "#3fd0a4", "series3": "#f0a6ce",
         "series4": "#c3ccd5", "series5": "#ffd166", "series6": "#a5d8ff", "series7": "#e0c878",
         "ink": "#e8edf3", "muted": "#a3afbd", "grid": "#323c49", "clear": "rgba(0,0,0,0)", "paper": "#18202b",
+        "less": "#1f6091", "more": "#9c4c16",
     },
 }  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "hexagon", "cross")
@@ -40,12 +42,13 @@ LOGARITHMIC: Spec = {"type": "log", "exponentformat": "power", "dtick": 1}
 
 @dataclass(frozen=True)
 class Dot:
-    """A value with its interval; None where it is not estimable."""
+    """A value with its interval; None where it is not estimable. A faint one rests on too few images."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
     hover: str = ""
+    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,15 @@ def dots(rows: Sequence[str], series: Sequence[Series], title: str, *, scale: Sc
         "showgrid": False,
         "zeroline": False,
     }
-    x = axis(title) | (LOGARITHMIC if scale == "log" else {"range": _room(series, scale)})
+    x = axis(title) | (_logarithmic(series) if scale == "log" else {"range": _room(series, scale)})
     return {"data": traces, "layout": layout(110 + len(rows) * (20 + 15 * len(series)), x, y)}
+
+
+def _logarithmic(series: Sequence[Series]) -> Spec:
+    """An axis whose labels do not run into each other on a telephone."""
+    ends = [end for one in series for dot in one.dots for end in (dot.value, dot.low, dot.high) if end]
+    decades = math.log10(max(ends)) - math.log10(min(ends)) if ends else 0
+    return LOGARITHMIC | {"dtick": max(1, math.ceil(decades / 3)), "tickangle": 0}
 
 
 def _room(series: Sequence[Series], scale: Scale) -> list[float]:
@@ -187,7 +197,13 @@ def _markers(one: Series, height: Sequence[float]) -> Spec:
         "y": list(height),
         "text": [label(dot.hover, 160) for dot in one.dots],
         "hoverinfo": "text",
-        "marker": {"color": one.colour, "symbol": one.symbol, "size": 11, "line": {"color": one.colour, "width": 2}},
+        "marker": {
+            "color": ["muted" if dot.faint else one.colour for dot in one.dots],
+            "opacity": [0.5 if dot.faint else 1 for dot in one.dots],
+            "symbol": one.symbol,
+            "size": 11,
+            "line": {"color": one.colour, "width": 2},
+        },
     }
 
 

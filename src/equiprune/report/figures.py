@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import Any
 
 from equiprune.report.content import Page, StepPage
-from equiprune.report.draw import REFERENCE, Dot, Series, Spec, dots, label, lines, mirrored
+from equiprune.report.draw import REFERENCE, Dot, Series, Spec, dots, lines
 from equiprune.report.numbers import (
     UNDEFINED,
     counted,
@@ -27,6 +26,7 @@ from equiprune.report.verdict import distinguishable, ranked
 DRAWN = ("f1", "accuracy", "recall", "precision", "auroc", "ece")
 GAPS_DRAWN = ("eopp1", "eopp0", "eodd", "f1")
 ITERATION_GAPS = ("eopp1", "eopp0", "eodd")
+SHORT = 24
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,23 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What else the panels of a figure can show.
+
+    Args:
+        label: of the box to choose in.
+        names: what can be chosen; the first is drawn.
+        heights: for each name, by panel, the y of each of its traces from `first` on.
+        first: the trace that the first of the heights belongs to.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    heights: tuple[Mapping[str, Sequence[Sequence[float | None]]], ...]
+    first: int = 0
+
+
+@dataclass(frozen=True)
 class Figure:
     """Panels with one finding, and the table that holds the same numbers."""
 
@@ -48,6 +65,7 @@ class Figure:
     finding: str
     panels: tuple[Panel, ...]
     table: Table
+    choice: Choice | None = None
 
 
 def per_group(page: Page) -> Figure:
@@ -75,15 +93,26 @@ def _dot(found: Mapping[str, Any], who: str) -> Dot:
 
 def _group_series(page: Page, metric: str) -> list[Series]:
     groups = [
-        Series(group, index, tuple(_group_dot(step, group, metric) for step in page.steps))
+        Series(_counted(page.last, group), index, tuple(_group_dot(step, group, metric) for step in page.steps))
         for index, group in enumerate(page.groups)
     ]
     overall = tuple(_dot(step.audit["overall"].get(metric) or {}, f"overall, {step.name}") for step in page.steps)
     return [*groups, Series("overall", REFERENCE, overall)]
 
 
+def _counted(step: StepPage, group: str) -> str:
+    row = step.audit["by_group"][group]
+    return f"{label_of(group)} (n = {row['n']:,}{'' if row.get('supported', True) else ', too few'})"
+
+
+def label_of(group: str) -> str:
+    """A group's name, cut so that what stands behind it is still seen."""
+    return group if len(group) <= SHORT else group[: SHORT - 1] + "…"
+
+
 def _group_dot(step: StepPage, group: str, metric: str) -> Dot:
-    return _dot(step.audit["by_group"][group].get(metric) or {}, f"{group}, {step.name}")
+    row = step.audit["by_group"][group]
+    return replace(_dot(row.get(metric) or {}, f"{group}, {step.name}"), faint=not row.get("supported", True))
 
 
 def _group_finding(step: StepPage) -> str:
@@ -283,96 +312,3 @@ def _training_finding(records: Sequence[Mapping[str, Any]], best: Mapping[str, A
     if best is None:
         return f"Over {counted(len(records), 'epoch')}, {loss}."
     return f"Epoch {best['epoch']} of {len(records)} was kept, with validation F1 {number(best['f1'])}; {loss}."
-
-
-def saliency(step: StepPage, index: int) -> Figure | None:
-    """Saliency of two groups over the first layer's weights, and its spread in every layer (FairPrune, Figure 1)."""
-    found = step.saliency
-    pair = _pair(step)
-    if found is None or pair is None:
-        return None
-    one, other = ([known(value) or 0.0 for value in found["values"][group]] for group in pair)
-    order = sorted(range(len(one)), key=lambda at: (-one[at], at))
-    bars = [
-        Series(
-            group,
-            number_of,
-            tuple(Dot(values[at], hover=f"{group}, weight {found['index'][at]}: {values[at]:.3g}") for at in order),
-        )
-        for group, values, number_of in ((pair[0], one, _index(step, pair[0])), (pair[1], other, _index(step, pair[1])))
-    ]
-    x_title = f"weights of the first layer, sorted by {label(pair[0])}"
-    panels = [
-        Panel(
-            f"saliency-{index}-weights",
-            f"{found['parameter']}, weight by weight",
-            mirrored(bars[0], bars[1], x_title, "½ h θ²"),
-            wide=True,
-        )
-    ]
-    if found["layers"]:
-        panels.append(
-            Panel(
-                f"saliency-{index}-layers", "Every layer: median and 5th to 95th percentile", _layers(step), wide=True
-            )
-        )
-    table = Table(
-        ("Weight", *(f"½ h θ², {group}" for group in pair)),
-        tuple((str(found["index"][at]), f"{one[at]:.4g}", f"{other[at]:.4g}") for at in order),
-    )
-    return Figure(
-        f"saliency-{index}",
-        f"{step.name}: what the weights are worth to each group",
-        _saliency_finding(pair, one, other),
-        tuple(panels),
-        table,
-    )
-
-
-def _pair(step: StepPage) -> tuple[str, str] | None:
-    groups = list(step.saliency["groups"]) if step.saliency else []
-    chosen = [step.facts.get("unprivileged"), step.facts.get("privileged")]
-    if all(group in groups for group in chosen) and chosen[0] != chosen[1]:
-        return str(chosen[0]), str(chosen[1])
-    return (groups[0], groups[1]) if len(groups) > 1 else None
-
-
-def _index(step: StepPage, group: str) -> int:
-    groups = list(step.audit["attribute"]["groups"])
-    return groups.index(group) if group in groups else len(groups)
-
-
-def _layers(step: StepPage) -> Spec:
-    found = step.saliency or {}
-    rows = [layer["name"] for layer in found["layers"]]
-    every = [
-        value for layer in found["layers"] for values in layer["quantiles"].values() for value in values if known(value)
-    ]
-    least = min(every, default=1e-12)
-    series = [
-        Series(
-            group,
-            _index(step, group),
-            tuple(_spread(layer["quantiles"][group], least, f"{group}, {layer['name']}") for layer in found["layers"]),
-        )
-        for group in found["groups"]
-    ]
-    return dots(rows, series, "½ h θ², before pruning", scale="log")
-
-
-def _spread(quantiles: Sequence[object], least: float, who: str) -> Dot:
-    # A logarithmic axis has no zero: a quantile of zero is drawn at the smallest value that is not.
-    low, middle, high = (known(quantiles[at]) for at in (0, 2, 4))
-    if low is None or middle is None or high is None:
-        return Dot(None)
-    hover = f"{who}: median {middle:.3g}, 5 % {low:.3g}, 95 % {high:.3g}"
-    return Dot(max(middle, least), max(low, least), max(high, least), hover)
-
-
-def _saliency_finding(pair: tuple[str, str], one: Sequence[float], other: Sequence[float]) -> str:
-    more = sum(mine > theirs for mine, theirs in zip(one, other, strict=True))
-    typical = median(other)
-    ratio = f"; the median weight matters {median(one) / typical:.2g} times as much" if typical else ""
-    return (
-        f"{share(more, len(one))} of the first layer's weights shown matter more to {pair[0]} than to {pair[1]}{ratio}."
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,45 @@ from equiprune.auditfile import Thresholds
 from equiprune.errors import Problem, UsageError
 from equiprune.metrics.tradeoff import CRITERIA, fate, mean_f1
 from equiprune.report.content import Page, StepPage
+from equiprune.report.examples import Folder, examples
+from equiprune.report.predicted import summary
 from equiprune.rundir import RunFolder, StepFolder
 
 FOUND = ("thresholds", "exits", "loss")  # what a step found out, shown with its settings
+UNFINISHED = "this run is not complete: it has no audit.json"
+MOST_STEPS = 12
+MOST_NAMES = 6
 NO_FACTS = {"privileged": None, "unprivileged": None, "kept_iteration": None, "stopped": None}
 
 
-def audit_steps(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str, replicates: int) -> list[Audit]:
-    """The audit of every step on the test split, each but the first with its FATE against the first."""
+def audit_steps(
+    run: RunFolder,
+    steps: Sequence[StepFolder],
+    *,
+    privileged: str,
+    replicates: int,
+    baseline: tuple[str, Audit] | None = None,
+) -> list[Audit]:
+    """The audit of every step on the test split, with its FATE against the baseline.
+
+    Args:
+        run: its directory.
+        steps: the complete steps.
+        privileged: the group to call so.
+        replicates: bootstrap draws and permutations.
+        baseline: its name and audit; None takes the first step, which then has no FATE.
+    """
     seed = run.read()["seed"]
     audits: list[Audit] = []
     for step in steps:
         found = audit(run.predictions(step, "test"), privileged=privileged, replicates=replicates, seed=seed)
         point = step.read()["facts"].get("thresholds")
         found = found.model_copy(update={"thresholds": None if point is None else Thresholds(**point)})
-        audits.append(_with_fate(found, audits[0], steps[0].name) if audits else found)
+        if baseline is None:
+            baseline = (step.name, found)
+            audits.append(found)
+        else:
+            audits.append(_with_fate(found, baseline[1], baseline[0]))
     return audits
 
 
@@ -69,13 +94,14 @@ def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]
             "skipped": data["skipped"] or None,
         },
         environment={"seed": record["seed"], **record["environment"]},
-        steps=tuple(_step(step, audit, run.read_costs()) for step, audit in zip(steps, audits, strict=True)),
+        steps=tuple(_step(run, step, audit) for step, audit in zip(steps, audits, strict=True)),
         notices=tuple(record["notices"]),
+        facts=run.read_facts(),
     )
 
 
-def _step(step: StepFolder, audit: Audit, costs: Mapping[str, Mapping[str, Any]]) -> StepPage:
-    record = step.read()
+def _step(run: RunFolder, step: StepFolder, audit: Audit) -> StepPage:
+    record, costs = step.read(), run.read_costs()
     found = {key: value for key in FOUND if (value := record["facts"].get(key))}
     return StepPage(
         name=step.name,
@@ -85,41 +111,97 @@ def _step(step: StepFolder, audit: Audit, costs: Mapping[str, Mapping[str, Any]]
         log=step.log(),
         saliency=step.saliency(),
         facts={**NO_FACTS, **record["facts"], **costs.get(step.name, {})},
+        predicted=summary(run.predictions(step, "test")),
     )
 
 
-def page_of_runs(runs: Sequence[RunFolder]) -> Page:
+def page_of_runs(runs: Sequence[RunFolder], *, images: bool = False) -> Page:
     """One page for one or several complete runs on the same data; the first step of the first is the baseline.
 
+    Runs that are not complete are named on the page and left out.
+
+    Args:
+        runs: their directories.
+        images: whether pictures of the test set go into the page.
+
     Raises:
-        UsageError: a run is not complete, or the runs differ in manifest, split or attribute.
+        UsageError: no run is complete, or the runs differ in manifest, split or attribute.
     """
     if not runs:
         raise UsageError("name at least one run")
-    problems = [
-        Problem("this run is not complete: it has no audit.json", file=str(run.path))
-        for run in runs
-        if not run.complete
-    ]
-    if problems:
-        raise UsageError(problems)
-    _refuse_different(runs)
-    pages = [_page(run) for run in runs]
+    for run in runs:
+        run.read()  # a folder that is no run is refused, whatever else is named
+    whole = [run for run in runs if run.complete]
+    broken = [Problem(UNFINISHED, file=str(run.path)) for run in runs if not run.complete]
+    if not whole:
+        raise UsageError(broken)
+    _refuse_different(whole)
+    kept = Audit.read(whole[0].audit)
+    pages = [_page(whole[0], kept, None)]
+    first = _named(whole[0], pages[0].first.name, alone=len(whole) == 1)
+    baseline = Audit.model_validate(pages[0].first.audit)
+    pages += [_page(run, kept, (first, baseline)) for run in whole[1:]]
+    left = tuple(str(problem) for problem in broken)
+    if images:
+        pages[0] = _with_examples(pages[0], whole)
     if len(pages) == 1:
-        return pages[0]
-    steps = tuple(
-        replace(step, name=f"{run.path.resolve().name}/{step.name}")
-        for run, page in zip(runs, pages, strict=True)
+        return replace(pages[0], left_out=left)
+    steps = [
+        replace(step, name=_named(run, step.name, alone=False), audit=_against(step.audit, first))
+        for run, page in zip(whole, pages, strict=True)
         for step in page.steps
+    ]
+    joint = replace(pages[0], title=_title(pages), left_out=left)
+    return _shortened(replace(joint, steps=tuple(steps)), [len(page.steps) for page in pages])
+
+
+def _with_examples(page: Page, runs: Sequence[RunFolder]) -> Page:
+    """The page with pictures: of the first run's first step and of the last run's last."""
+    data = runs[0].read()["recipe"]["data"]
+    folder = Folder(Path(data["manifest"]).parent, bool(data.get("allow_outside")))
+    (start, begun), (end, ended) = (runs[0], runs[0].steps()[0]), (runs[-1], runs[-1].steps()[-1])
+    first = start.predictions(begun, "test")
+    last = first if begun.path == ended.path else end.predictions(ended, "test")
+    found, notices = examples(first, last, folder)
+    return replace(page, examples=found, notices=(*page.notices, *notices))
+
+
+def _named(run: RunFolder, step: str, *, alone: bool) -> str:
+    return step if alone else f"{run.path.resolve().name}/{step}"
+
+
+def _against(found: Mapping[str, Any], baseline: str) -> dict[str, Any]:
+    fate = found["fate"]
+    return {**found, "fate": None if fate is None else {**fate, "baseline": baseline}}
+
+
+def _title(pages: Sequence[Page]) -> str:
+    names = list(dict.fromkeys(page.title for page in pages))
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _shortened(page: Page, counts: Sequence[int]) -> Page:
+    """The page with no more steps in detail than can be read: the baseline, then the model each run ends with."""
+    if len(page.steps) <= MOST_STEPS:
+        return page
+    ends = (np.cumsum(counts) - 1).tolist()
+    shown = sorted({0, *ends[: MOST_STEPS - 1]})
+    others = [at for at in range(len(page.steps)) if at not in shown]
+    models = page.models
+    told = f"{len(others)} more models are among the trade-offs and in the table of methods only"
+    return replace(
+        page,
+        steps=tuple(page.steps[at] for at in shown),
+        others=tuple(models[at] for at in others),
+        notices=(*page.notices, told),
     )
-    return replace(pages[0], title=", ".join(page.title for page in pages), steps=steps)
 
 
-def _page(run: RunFolder) -> Page:
-    kept = Audit.read(run.audit)
+def _page(run: RunFolder, kept: Audit, baseline: tuple[str, Audit] | None) -> Page:
     steps = run.steps()
-    audits = audit_steps(run, steps, privileged=kept.attribute.privileged, replicates=kept.conventions.replicates)
-    return page_of(run, steps, audits)
+    privileged, replicates = kept.attribute.privileged, kept.conventions.replicates
+    return page_of(run, steps, audit_steps(run, steps, privileged=privileged, replicates=replicates, baseline=baseline))
 
 
 def _refuse_different(runs: Sequence[RunFolder]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,15 +15,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from equiprune.report import figures, layers, tables
+from equiprune.report import papertable, tables
 from equiprune.report.content import Page, StepPage
 from equiprune.report.draw import PALETTE
 from equiprune.report.numbers import count, visible
+from equiprune.report.plates import plates
+from equiprune.report.standards import MISSING, standards, unanswered
 from equiprune.report.verdict import EVIDENCE, verdict
 
 __all__ = ["Page", "StepPage", "render"]
 
 HERE = Path(__file__).parent
+MOST_METHODS = 40
+"""Models in the papers' table on the page; the exported one has them all."""
 
 
 def render(page: Page) -> str:
@@ -41,6 +44,7 @@ def render(page: Page) -> str:
         KeyError: an audit lacks a part that `audit.json` always has.
     """
     scripts = [_own("page.js"), _plotly()]
+    items = standards(page)
     template = _environment().from_string(_own("template.html"))
     return template.render(
         page=page,
@@ -48,10 +52,14 @@ def render(page: Page) -> str:
         evidence=EVIDENCE,
         performance=tables.performance(page),
         fairness=tables.fairness(page),
-        comparison=[figures.per_group(page), figures.gaps(page)],
-        pruned=_each(page, figures.iterations) + _each(page, layers.by_layer),
-        trained=_each(page, figures.training),
-        saliency=_each(page, figures.saliency),
+        plates=plates(page),
+        methods=papertable.parts(page.models[:MOST_METHODS]),
+        methods_left=max(0, len(page.models) - MOST_METHODS),
+        paper=papertable,
+        items=items,
+        unanswered=unanswered(items),
+        missing=MISSING,
+        leaks=tables.leaks(page),
         classes=[(step, tables.by_class(step)) for step in page.steps],
         splits=tables.splits(page),
         removed=tables.removed(page),
@@ -68,11 +76,6 @@ def render(page: Page) -> str:
         scripts=[Markup(script) for script in scripts],
         style=Markup(_own("page.css")),
     )
-
-
-def _each(page: Page, make: Callable[[StepPage, int], figures.Figure | None]) -> list[figures.Figure]:
-    made = (make(step, index) for index, step in enumerate(page.steps))
-    return [figure for figure in made if figure is not None]
 
 
 def _environment() -> Environment:

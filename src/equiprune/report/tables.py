@@ -26,6 +26,7 @@ GAPS = {
     "auroc": "AUROC gap",
 }
 FATE = {"eopp1": "Eopp1", "eopp0": "Eopp0", "eodd": "Eodd"}
+KINDS = {"identical": "identical files", "near": "near-identical pictures"}
 RATES = {"tpr": "TPR", "fpr": "FPR", "ppv": "PPV"}
 MEANING = {
     "f1": "macro over classes; higher is better",
@@ -168,6 +169,21 @@ def splits(page: Page) -> Table:
     )
     unit = f"{noun_of(page.data['unit']).capitalize()}s" if page.data.get("unit") else "Units"
     return Table(("Split", "Images", unit, *groups), rows)
+
+
+def leaks(page: Page) -> Table:
+    """What stands in two splits at once: units, equal pictures, pictures saved again; no rows where nobody looked."""
+    facts = page.facts or {}
+    told = []
+    apart = facts.get("units_in_several_splits")
+    if apart is not None:
+        told.append(("Units in several splits", count(apart)))
+    for kind, name in KINDS.items():
+        found = (facts.get("duplicates") or {}).get(kind)
+        if found:
+            told.append((f"Pairs of {name} in two splits", count(found.get("across_splits"))))
+            told.append((f"Pairs of {name} with different labels", count(found.get("of_different_labels"))))
+    return Table(("What may leak", "Found"), tuple(told))
 
 
 def removed(page: Page) -> Table:

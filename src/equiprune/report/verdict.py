@@ -59,6 +59,7 @@ def verdict(page: Page) -> Verdict:
         sentences += against_chance(page)
         saved = smaller(page)
         sentences += [] if saved is None else [saved]
+    sentences += unknown(page.last)
     return Verdict(audited(page), cards(page), tuple(sentences), warnings(page))
 
 
@@ -105,6 +106,18 @@ def ranked(audit: Mapping[str, Any]) -> list[str]:
     """The groups whose F1 is known, worst first."""
     scores = {group: known(row["f1"]["value"]) for group, row in audit["by_group"].items()}
     return sorted((group for group in scores if scores[group] is not None), key=lambda group: scores[group] or 0.0)
+
+
+def unknown(step: StepPage) -> list[str]:
+    """What these images cannot show: gaps below the one that would be found."""
+    gap = step.audit["gaps"]["eopp1"]
+    seen = known(gap.get("detectable"))
+    if seen is None:
+        return []
+    return [
+        f"What is unknown: a true gap of {number(seen)} would be found on these images in 80 % of cases, a smaller one "
+        f"more rarely. So a gap below {number(seen)} may be there unseen."
+    ]
 
 
 def worst_sentence(step: StepPage) -> str:
@@ -245,10 +258,17 @@ def cards(page: Page) -> tuple[Card, ...]:
     order = ranked(last)
     worst = Card("Who is worse off?", "Cannot be said", "F1 is known for fewer than two groups")
     if len(order) > 1:
-        worst = Card("Who is worse off?", order[0], f"lowest F1, {measured(last['by_group'][order[0]]['f1'])}")
+        lowest, highest = (last["by_group"][group]["f1"] for group in (order[0], order[-1]))
+        doubt = "; intervals overlap: may be chance" if overlap(lowest, highest) else ""
+        worst = Card("Who is worse off?", order[0], f"lowest F1, {measured(lowest)}{doubt}")
     few = [group for group in page.groups if last["by_group"][group]["n"] < TOO_FEW]
     chance = None if few else distinguishable(gap)
+    unit = page.data.get("unit")
+    units = (
+        f"of {counted(last['n_units'], noun_of(str(unit)))}" if unit and last.get("n_units") else "no ids of patients"
+    )
     strip = (
+        Card("Test images", f"{last['n']:,}", f"{units}; {len(page.groups)} groups of {last['attribute']['name']}"),
         worst,
         Card("Gap in true-positive rate", number(gap.get("value")), f"Eopp1 {interval(gap)}"),
         Card(
