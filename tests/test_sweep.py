@@ -301,3 +301,6 @@ def test_outcomes_are_means_over_seeds_and_the_choice_is_within_the_budget() -> 
     assert taken is found[0]
     assert chosen(found, 0.2) is found[1]
     assert chosen(found, -1.0) is None
+    points["c"]["steps"][-1]["constant"] = True
+    assert chosen(outcomes(points, "eopp1"), 0.2) == outcomes(points, "eopp1")[0]
+    assert not outcomes(points, "eopp1")[1].front

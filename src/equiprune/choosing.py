@@ -26,6 +26,7 @@ class Outcome:
         lost: macro F1 lost against the first step of the same point.
         fate: FATE against the first step.
         half: half of the 95 % intervals over seeds of f1, gap, lost and fate; nan with one seed.
+        constant: a point's model says the same of every image: its gap of 0 is no fairness, and it is never taken.
         front: no other outcome has as good an F1 and as small a gap.
     """
 
@@ -36,6 +37,7 @@ class Outcome:
     lost: float
     fate: float
     half: Mapping[str, float]
+    constant: bool = False
     front: bool = False
 
 
@@ -51,7 +53,7 @@ def outcomes(points: Mapping[str, Mapping[str, Any]], gap: str) -> list[Outcome]
         key = repr({axis: value for axis, value in found["choice"].items() if axis != SEED})
         grouped.setdefault(key, []).append(name)
     made = [_outcome(names, points, gap) for names in grouped.values()]
-    known = [place for place, one in enumerate(made) if math.isfinite(one.gap)]
+    known = [place for place, one in enumerate(made) if math.isfinite(one.gap) and not one.constant]
     on_front = pareto(np.array([made[place].f1 for place in known]), np.array([made[place].gap for place in known]))
     front = {place for place, on in zip(known, on_front, strict=True) if on}
     return [replace(one, front=place in front) for place, one in enumerate(made)]
@@ -61,9 +63,9 @@ def chosen(found: Sequence[Outcome], budget: float) -> Outcome | None:
     """The outcome with the smallest gap among those that lose at most `budget` of macro F1; of equals the better F1.
 
     Returns:
-        None where no outcome has a gap, or all lose more.
+        None where no outcome has a gap, all lose more, or all are constant.
     """
-    within = [one for one in found if one.lost <= budget and math.isfinite(one.gap)]
+    within = [one for one in found if one.lost <= budget and math.isfinite(one.gap) and not one.constant]
     return min(within, key=lambda one: (one.gap, -one.f1)) if within else None
 
 
@@ -88,6 +90,7 @@ def _outcome(names: Sequence[str], points: Mapping[str, Mapping[str, Any]], gap:
         lost=means["lost"],
         fate=means["fate"],
         half={name: _half(own) for name, own in values.items()},
+        constant=any(own.get("constant", False) for own in last),
     )
 
 

@@ -23,6 +23,7 @@ from equiprune.audit import Point, point
 from equiprune.errors import DataError, EquipruneError, Interrupted, Problem, UsageError
 from equiprune.files import sha256, write_json
 from equiprune.grid import Grid, digest
+from equiprune.metrics.notices import constant
 from equiprune.progress import say
 from equiprune.pruning.watching import GAPS
 from equiprune.run import Place, carry_out
@@ -261,12 +262,14 @@ class Sweep:
 def _figures(run: RunFolder) -> Iterator[dict[str, Any]]:
     """Of every step on validation; the test split has no part in a sweep."""
     for step in run.steps():
-        found: Point = point(run.predictions(step, "validation"))
+        predictions = run.predictions(step, "validation")
+        found: Point = point(predictions)
         record = step.read()
         yield {
             "name": step.name, "method": record["method"], "start": record.get("start"), "f1": found.f1,
             "f1_by_group": {group: _known(value) for group, value in found.f1_by_group.items()},
             **{gap: _known(getattr(found, gap)) for gap in GAPS},
+            "constant": any(True for _ in constant(predictions)),
             "parameters": record["facts"]["parameters"], "zeros": record["facts"]["zeros"],
             "seconds": record["facts"]["seconds"],
         }  # fmt: skip

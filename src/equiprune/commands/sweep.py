@@ -182,7 +182,7 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
     })  # fmt: skip
     _print(rows, choice, len(done))
     if taken is None:
-        say(f"no outcome loses at most {choice.budget:g} of macro F1 on validation and has a gap")
+        say(f"nothing is taken: no outcome loses at most {choice.budget:g} of macro F1, has a gap and is not constant")
         return
     runs = []
     for name in taken.points:
@@ -198,7 +198,15 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
 def _row(one: Outcome, taken: bool) -> dict[str, Any]:
     values = {key: value if value == value else None for key, value in asdict(one).items() if isinstance(value, float)}
     half = {f"{key}_half": value if value == value else None for key, value in one.half.items()}
-    return {**one.choice, **values, **half, "front": one.front, "taken": taken, "points": " ".join(one.points)}
+    return {
+        **one.choice,
+        **values,
+        **half,
+        "constant": one.constant,
+        "front": one.front,
+        "taken": taken,
+        "points": " ".join(one.points),
+    }
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -218,7 +226,7 @@ def _print(rows: Sequence[dict[str, Any]], choice: ChoiceOptions, points: int) -
     head = [*axes, "F1", choice.gap, "F1 lost", "FATE", "front"]
     table = Table(*(Column(escape(name), overflow="fold") for name in head))
     for row in rows:
-        mark = ("front" if row["front"] else "") + (" *" if row["taken"] else "")
+        mark = "constant" if row["constant"] else ("front" if row["front"] else "") + (" *" if row["taken"] else "")
         table.add_row(*(escape(str(row[name])) for name in axes), *(_told(row, name) for name in _SHOWN), mark)
     Console(highlight=False).print(table)
     print(
