@@ -81,6 +81,7 @@ class ClassGap(BaseModel):
     low: float | None
     high: float | None
     signed: float | None = Field(description="The privileged group's rate minus that of the other.")
+    floor: float | None = Field(None, description="What equal rates in the two groups would show on average, exactly.")
     p_value: float | None = Field(description="Fisher's exact test, mid-p, times the number of pairs.")
     p_holm: float | None = Field(description="Adjusted over the classes of this rate (Holm).")
     p_bh: float | None = Field(description="Adjusted over the classes of this rate (Benjamini and Hochberg).")

@@ -324,7 +324,8 @@ class Sheet:
         j = int(np.argmax(np.abs(delta)))
         pair = among[j]
         gap = float(abs(delta[j]))
-        p = self._fisher(value, size, pair) * len(among)
+        counts = self._counts_of(value, size, pair)
+        p = testing.fisher(*counts) * len(among)
         low = 0.0 if p >= testing.LEVEL else min(max(float(ends[1][0].max()), 0.0), gap)
         privileged = self.groups.index(self.privileged)
         other = pair[0] if pair[1] == privileged else pair[1]
@@ -336,20 +337,21 @@ class Sheet:
                 "low": low,
                 "high": max(min(float(ends[0][1].max()), 1.0), gap),
                 "signed": float(value[privileged] - value[other]) if privileged in pair else None,
+                "floor": testing.exact_floor(*counts),
                 "p_value": min(p, 1.0),
                 "supported": bool(enough[list(pair)].all()),
             }
         )
 
-    def _fisher(
+    def _counts_of(
         self, value: Float[np.ndarray, " side"], size: Float[np.ndarray, " side"], pair: tuple[int, int]
-    ) -> float:
-        """With units, on as many rows as are independent."""
+    ) -> tuple[int, int, int, int]:
+        """Hits and rows of both groups; with units, of as many rows as are independent."""
         counts: list[int] = []
         for g in pair:
             total = max(1, round(float(size[g])))
             counts += [round(float(value[g]) * total), total]
-        return testing.fisher(*counts)
+        return counts[0], counts[1], counts[2], counts[3]
 
     def _conventions(self, replicates: int, seed: int, min_support: int) -> Conventions:
         drawn = "rows" if self.predictions.unit is None else "units"

@@ -84,3 +84,15 @@ def test_holm_keeps_order_and_lies_between_the_raw_and_bonferroni(p: list[float]
     for raw, value in zip(p, corrected, strict=True):
         assert raw <= value <= min(1.0, len(p) * raw) + 1e-12
     assert np.argsort(p, kind="stable").tolist() == sorted(range(len(p)), key=lambda i: (corrected[i], p[i], i))
+
+
+@settings(max_examples=40, deadline=None)
+@given(total=st.integers(1, 30), other=st.integers(1, 30), data=st.data())
+def test_the_exact_floor_is_the_mean_gap_of_a_hypergeometric_draw(total: int, other: int, data: st.DataObject) -> None:
+    hits, more = data.draw(st.integers(0, total)), data.draw(st.integers(0, other))
+    right = hits + more
+    outcomes = np.arange(max(0, right - other), min(total, right) + 1)
+    weight = stats.hypergeom(total + other, right, total).pmf(outcomes)
+    expected = (weight * np.abs(outcomes / total - (right - outcomes) / other)).sum()
+    assert testing.exact_floor(hits, total, more, other) == pytest.approx(expected, abs=1e-9)
+    assert np.isnan(testing.exact_floor(0, 0, more, other))

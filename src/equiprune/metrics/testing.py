@@ -52,16 +52,38 @@ def fisher(hits: int, total: int, other_hits: int, other_total: int) -> float:
     """
     if not total or not other_total:
         return np.nan
-    right = hits + other_hits
-    first = np.arange(max(0, right - other_total), min(total, right) + 1)
-    gap = np.abs(first / total - (right - first) / other_total)
+    gap, weight = _under_equal(hits + other_hits, total, other_total)
     seen = abs(hits / total - other_hits / other_total)
-    log = _choices(total, first) + _choices(other_total, right - first) - _choices(total + other_total, np.array(right))
-    weight = np.exp(log)
     above, equal = gap > seen + _TIE, np.abs(gap - seen) <= _TIE
     if not (gap < seen - _TIE).any():
         return 1.0
     return float(min(1.0, weight[above].sum() + weight[equal].sum() / 2))
+
+
+def exact_floor(hits: int, total: int, other_hits: int, other_total: int) -> float:
+    """The noise floor of the gap of one rate: its mean where both groups have the rate of all, with both margins fixed.
+
+    Returns:
+        nan where a proportion has no denominator.
+
+    Example:
+        >>> exact_floor(1, 1, 0, 1), exact_floor(3, 3, 5, 5)
+        (1.0, 0.0)
+    """
+    if not total or not other_total:
+        return np.nan
+    gap, weight = _under_equal(hits + other_hits, total, other_total)
+    return float(gap @ weight / weight.sum())
+
+
+def _under_equal(
+    right: int, total: int, other_total: int
+) -> tuple[Float[np.ndarray, " outcome"], Float[np.ndarray, " outcome"]]:
+    """The gap of every outcome with these margins, and its probability (hypergeometric)."""
+    first = np.arange(max(0, right - other_total), min(total, right) + 1)
+    gap = np.abs(first / total - (right - first) / other_total)
+    log = _choices(total, first) + _choices(other_total, right - first) - _choices(total + other_total, np.array(right))
+    return gap, np.exp(log)
 
 
 def _choices(many: int, chosen: Int[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
