@@ -169,10 +169,11 @@ class Sweep:
         url = self.storage or f"sqlite:///{self.path.absolute()}/study.db"
         try:
             wait = {"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else {}
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=wait)
-            return optuna.create_study(
-                storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
-            )
+            with FileLock(self.path / ".storage.lock"):  # two that make its tables at once get in each other's way
+                storage = optuna.storages.RDBStorage(url, engine_kwargs=wait)
+                return optuna.create_study(
+                    storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
+                )
         except Exception as error:  # whatever the database's own library raises
             what = f"the storage cannot be reached ({type(error).__name__}: {str(error).splitlines()[0]})"
             raise UsageError(Problem(what, file=url.split("@")[-1])) from None
