@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from equiprune import records
 from equiprune.audit import audit
 from equiprune.metrics import gaps
 from equiprune.metrics.counts import Counts, confusion
@@ -32,7 +33,9 @@ def fair(label: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarra
     return np.where(rng.random(len(label)) < RIGHT, label, rng.integers(classes, size=len(label)))
 
 
-def test_the_floor_of_fitzpatrick_is_what_fair_classifiers_show() -> None:
+def test_the_floor_of_fitzpatrick_is_what_fair_classifiers_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The smallest gap that a test set would show takes half of an audit's time, and is not looked at here.
+    monkeypatch.setattr(records.Sheet, "_detectable", lambda *_given: float("nan"))
     rows = split("paper_split_fitzpatrick17k_test.csv.gz")
     groups = parse_groups("light=1-3;dark=4-6")
     classes, label = np.unique([row["label"] for row in rows], return_inverse=True)
