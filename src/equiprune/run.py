@@ -6,11 +6,9 @@ command: finished steps are loaded, an unfinished one goes on at its last epoch 
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +21,11 @@ from filelock import FileLock, Timeout
 from equiprune import processes
 from equiprune.data import shades
 from equiprune.data.check import examine
-from equiprune.data.cohort import SPLITS, Cohort
+from equiprune.data.cohort import Cohort
 from equiprune.data.duplicates import fingerprints
 from equiprune.data.manifest import read_manifest
 from equiprune.data.pixels import Pixels, open_pixels
-from equiprune.errors import DataError, EquipruneError, ModelError, Problem, UsageError
+from equiprune.errors import EquipruneError, ModelError, Problem, UsageError
 from equiprune.files import clear_parts, explained, withheld, write_json
 from equiprune.grid import digest
 from equiprune.handover import hand_over, measure
@@ -44,13 +42,12 @@ from equiprune.progress import bar, say, silenced
 from equiprune.pruning import channel_loop
 from equiprune.recipe import Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
+from equiprune.runrecord import record_run, refuse_changed, refuse_other
 from equiprune.shelf import Shelf
 from equiprune.starting import factory_of, first_model, tell, with_split
 from equiprune.training import checkpoint
 from equiprune.training.loop import Training
 
-SCHEMA = "equiprune-run/1"
-PACKAGES = ("equiprune", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
 SHARED = "shared"
 HELD_OUT = ("validation", "test")
 
@@ -111,7 +108,7 @@ def _lead(recipe: Recipe, place: Place, run: RunFolder, device: torch.device) ->
     try:
         with FileLock(run.path / ".lock", blocking=False):
             clear_parts(run.path)
-            _refuse_other(run, recipe)
+            refuse_other(run, recipe)
             if run.complete:
                 say(f"{run.path} is complete already")
             else:
@@ -146,7 +143,7 @@ def _carry_out(
 ) -> None:
     torch.backends.cudnn.deterministic = True
     cohort = read_manifest(recipe.data)
-    _refuse_changed(run, recipe, cohort)
+    refuse_changed(run, recipe, cohort)
     cache = place.cache or run.path.resolve().parent / "equiprune-cache"
     total = len(cohort)
     with bar("decoding images") as progress:
@@ -162,12 +159,12 @@ def _carry_out(
     tell(found)
     # From here on the folder is this run's: what could be refused has been. The record comes first: a run killed
     # before its split is written draws the same one again, but a split without a record would look like another's.
-    _record(
+    record_run(
         run,
         recipe,
         replace(cohort, notices=(*cohort.notices, *found)),
         {"skipped": {"images": total - len(cohort)} if total > len(cohort) else None, "split": drawn},
-        place,
+        place.command,
         device,
     )
     run.write_split(cohort.image, np.asarray(cohort.split))
@@ -330,97 +327,3 @@ def _facts(recipe: Recipe, cohort: Cohort, pixels: Pixels) -> dict[str, Any]:
     examined = examine(cohort, pixels.sha256()[rows], None if prints is None else prints[rows])
     notices = [str(notice) for notice in examined.notices(recipe.data.manifest)]
     return {**examined.to_dict(), "notices": notices}
-
-
-def _refuse_changed(run: RunFolder, recipe: Recipe, cohort: Cohort) -> None:
-    if run.record.is_file() and run.read()["manifest_sha256"] != cohort.sha256:
-        what = f"the manifest has changed since the run in {run.path} began"
-        hint = "Start a new run with another --out"
-        raise DataError(Problem(what, file=recipe.data.manifest, hint=hint))
-
-
-def _record(
-    run: RunFolder,
-    recipe: Recipe,
-    cohort: Cohort,
-    data: Mapping[str, Any],
-    place: Place,
-    device: torch.device,
-) -> None:
-    """Writes `run.json` when a run begins."""
-    if run.record.is_file():
-        return
-    splits = {
-        split: {
-            "images": len(part := cohort.subset(split)),
-            "units": None if part.unit is None else len(np.unique(part.unit)),
-            "groups": {
-                name: int((part.group == index).sum()) for index, name in [*enumerate(part.groups), (-1, "unknown")]
-            },
-        }
-        for split in SPLITS
-    }
-    write_json(
-        run.record,
-        {
-            "schema": SCHEMA,
-            "recipe": recipe.model_dump(mode="json"),
-            "manifest_sha256": cohort.sha256,
-            "seed": recipe.seed,
-            "data": {
-                "images": len(cohort),
-                "units": None if cohort.unit is None else len(np.unique(cohort.unit)),
-                "unit": recipe.data.unit,
-                "attribute": cohort.attribute,
-                "task": cohort.task,
-                "classes": list(cohort.classes),
-                "splits": splits,
-                **data,
-            },
-            "notices": [str(notice) for notice in cohort.notices],
-            "environment": {
-                "command": place.command,
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "device": torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else platform.processor() or "cpu",
-                "threads": torch.get_num_threads(),
-                "python": platform.python_version(),
-                **{name: version(name) for name in PACKAGES},
-            },
-        },
-    )
-
-
-def _refuse_other(run: RunFolder, recipe: Recipe) -> None:
-    if not run.record.is_file():
-        others = [path.name for path in run.path.iterdir() if path.name != ".lock"]
-        if others:
-            raise UsageError(
-                Problem(f"holds other files ({others[0]} ...)", file=str(run.path), hint="Choose another --out")
-            )
-        return
-    now, then = _flat(recipe.model_dump(mode="json")), _flat(run.read()["recipe"])
-    changed = [key for key in {**then, **now} if now.get(key) != then.get(key)]
-    if changed:
-        raise UsageError(
-            [
-                Problem(
-                    f"was {then.get(key)!r} when this run began, now {now.get(key)!r}", file=str(run.path), column=key
-                )
-                for key in changed
-            ]
-            + [Problem("a run goes on with its own recipe. Choose another --out for a new one", file=str(run.path))]
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 - nested JSON
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-        items = {str(number): inner for number, inner in enumerate(value, start=1)}.items()
-    else:
-        return {prefix: value}
-    return {
-        key: inner for name, part in items for key, inner in _flat(part, f"{prefix}.{name}" if prefix else name).items()
-    }
