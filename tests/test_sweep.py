@@ -49,7 +49,7 @@ samples = 20
 keep = "last"
 budget = 1.0
 """
-KILLS = int(os.environ.get("EQUIPRUNE_KILLS", "3"))
+KILLS = int(os.environ.get("EQUIPRUNE_KILLS", "2"))
 
 
 def _run(*arguments: str | Path) -> int:
@@ -187,19 +187,6 @@ def test_a_point_that_fails_is_recorded_and_the_sweep_goes_on(lesions: Path, tmp
     assert told["kind"] == "UsageError"
     assert "step (0.05) must not be larger than ratio (0.02)" in told["problems"][0]
     assert second.result.is_file()
-
-
-def test_a_sigterm_stops_all_workers_and_the_command_says_so(lesions: Path, tmp_path: Path) -> None:
-    path = recipe(tmp_path, lesions, beta="[0.1, 0.2, 0.33]", ratio="[0.05, 0.1, 0.15, 0.2]")
-    command = [sys.executable, "-m", "equiprune", "sweep", str(path), "--out", str(tmp_path / "s"), "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and not list((tmp_path / "s" / "steps").glob("*/log.jsonl")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=100)
-    assert process.returncode == 6, told
-    assert "the same command carries on" in told
 
 
 def bad(tmp_path: Path, text: str) -> str:

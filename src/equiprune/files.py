@@ -26,6 +26,10 @@ UNWRITABLE = (
 )
 
 
+class DiskFull(DataError):  # noqa: N818 - no fault of anybody
+    """No space is left: nothing that is written can go on, whatever it is for."""
+
+
 @contextmanager
 def withheld() -> Iterator[None]:
     """Nothing is written, as long as the context lasts: another process does the same work and writes it down."""
@@ -44,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     after a power cut `path` holds either the old content or the new.
 
     Raises:
-        DataError: the disk is full.
+        DiskFull: no space is left.
         UsageError: the folder cannot be written to.
 
     Example:
@@ -79,7 +83,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def explained(error: OSError, path: Path) -> Exception:
     """What to raise where writing failed: told in words where the user can do something about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(
+        return DiskFull(
             Problem(
                 "the disk is full; nothing was changed",
                 file=str(path),

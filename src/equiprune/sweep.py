@@ -1,8 +1,8 @@
 """A sweep: every point of a recipe with lists carried out in one directory, by any number of workers.
 
 A point is claimed by a lock that the system frees when its holder dies. So a worker that is killed loses nothing but
-the step at hand, whose checkpoint the next one carries on from; and a point that is done is never done again. Optuna's
-study beside them holds what came out, for its dashboard and for other programs.
+the step at hand, whose checkpoint the next one carries on from; and a point that is done is never done again. With
+trials, points are added one setting at a time, as Optuna's search proposes them; all workers follow one list.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,20 +21,21 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 
+from equiprune import study
 from equiprune.audit import Point, point
+from equiprune.choosing import SEED, outcomes
 from equiprune.errors import DataError, EquipruneError, Interrupted, Problem, UsageError
-from equiprune.files import sha256, write_json
+from equiprune.files import DiskFull, explained, sha256, write_json
 from equiprune.grid import Grid, digest
 from equiprune.metrics.notices import constant
 from equiprune.progress import say
 from equiprune.pruning.watching import GAPS
 from equiprune.run import Place, carry_out
 from equiprune.rundir import RunFolder
+from equiprune.search import Tried, proposed, size
 
 SCHEMA = "equiprune-sweep/1"
-STUDY = "sweep"
 PAUSE = 0.5  # seconds between looks at points that others have in hand
-LOCKED = 60  # seconds that a busy database is waited for
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ class PointFolder:
         return self.result.is_file() or self.error.is_file()
 
     @property
+    def audited(self) -> bool:
+        """Whether its test figures were computed."""
+        return RunFolder(self.path).complete
+
+    @property
     def lock(self) -> FileLock:
         """Held by the worker that has it in hand."""
         return FileLock(self.path.with_suffix(".lock"))
@@ -83,8 +91,14 @@ class Sweep:
     path: Path
     storage: str | None = None
 
-    def begin(self, grid: Grid, data: Mapping[str, Any]) -> None:
+    def begin(self, grid: Grid, data: Mapping[str, Any], trials: int | None = None, gap: str = "eopp1") -> None:
         """Writes what the sweep is, or checks that it is the one that was begun here.
+
+        Args:
+            grid: of the recipe.
+            data: what stands instead of the recipe's data section, for those who join.
+            trials: how many settings are searched for, where not the whole grid is carried out; may grow later.
+            gap: that is to be small.
 
         Raises:
             UsageError: the directory holds another sweep, or something else.
@@ -103,6 +117,9 @@ class Sweep:
             "recipe_sha256": grid.sha256(),
             "manifest_sha256": sha256(manifest),
             "version": version("equiprune"),
+            "study": f"{self.path.name}-{uuid.uuid4().hex[:8]}",
+            "trials": trials,
+            "gap": gap,
         }
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.record.is_file():
@@ -112,10 +129,11 @@ class Sweep:
                 raise UsageError(Problem(what, file=str(self.path), hint="Choose another --out"))
             write_json(self.record, own)
         self._check(own)
-        for number, choice in enumerate(grid.points()):
-            folder = self.point(choice, number)
-            if not folder.path.with_suffix(".choice.json").is_file():
-                write_json(folder.path.with_suffix(".choice.json"), choice)
+        if trials is not None and (found := _read(self.record))["trials"] != trials:
+            write_json(self.record, {**found, "trials": trials})
+        if trials is None:
+            for number, choice in enumerate(grid.points()):
+                self._add(choice, number)
 
     def joined(self) -> Grid:
         """The grid of the sweep in this directory.
@@ -142,6 +160,13 @@ class Sweep:
             for key, name in names.items()
             if found[key] != own[key]
         ]  # fmt: skip
+        if (found["trials"] is None) != (own["trials"] is None):
+            kind = "of the whole grid" if found["trials"] is None else "with --trials"
+            problems.append(
+                Problem(
+                    f"this sweep was begun {kind}", file=str(self.path), hint="Carry it on so, or choose another --out"
+                )
+            )
         if problems:
             raise UsageError(problems)
 
@@ -159,24 +184,27 @@ class Sweep:
         found = sorted((self.path / "points").glob("*.choice.json"))
         return [PointFolder(path.with_name(path.name.removesuffix(".choice.json"))) for path in found]
 
+    def _add(self, choice: Mapping[str, Any], number: int) -> None:
+        path = self.point(choice, number).path.with_suffix(".choice.json")
+        if not path.is_file():
+            write_json(path, choice)
+
+    def forgive(self) -> None:
+        """Points that failed are to be tried once more."""
+        for folder in self.points():
+            folder.error.unlink(missing_ok=True)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The content of `point.json` of every point that is done, by its name."""
+        return {folder.path.name: _read(folder.result) for folder in self.points() if folder.result.is_file()}
+
     def study(self) -> optuna.Study:
         """Optuna's study, made where there is none.
 
         Raises:
             UsageError: the storage cannot be reached.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        url = self.storage or f"sqlite:///{self.path.absolute()}/study.db"
-        try:
-            wait = {"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else {}
-            with FileLock(self.path / ".storage.lock"):  # two that make its tables at once get in each other's way
-                storage = optuna.storages.RDBStorage(url, engine_kwargs=wait)
-                return optuna.create_study(
-                    storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
-                )
-        except Exception as error:  # whatever the database's own library raises
-            what = f"the storage cannot be reached ({type(error).__name__}: {str(error).splitlines()[0]})"
-            raise UsageError(Problem(what, file=url.split("@")[-1])) from None
+        return study.opened(self.path, _read(self.record)["study"], self.storage)
 
     def work(self, grid: Grid, place: Place) -> int:
         """Carries out points until none is left that nobody has in hand; returns how many this worker did.
@@ -187,17 +215,54 @@ class Sweep:
 
         Raises:
             Interrupted: the worker was asked to stop.
+            DiskFull: no space is left.
+            UsageError: the storage cannot be reached at the end.
         """
         done = 0
         while True:
             left = [folder for folder in self.points() if not folder.settled]
-            if not left:
-                self._record_all(grid)
+            if any(self._taken(folder, grid, place) for folder in left):
+                done += 1
+                try:
+                    self._record(grid)
+                except UsageError as error:  # no reason to stop: it is written anew with the next point
+                    say(f"note: {error}")
+            elif not (self._more(grid) or left):
+                self._record(grid)
                 return done
-            if not any(self._taken(folder, grid, place) for folder in left):
+            elif left:
                 time.sleep(PAUSE)
-                continue
-            done += 1
+
+    def _more(self, grid: Grid) -> bool:
+        """Adds a setting that a search proposes, with all seeds; False where no more are asked for."""
+        with FileLock(self.path / ".search.lock"):
+            found = _read(self.record)
+            if found["trials"] is None:
+                return False
+            tried = self._tried(found["gap"])
+            if len(tried) >= min(found["trials"], size(grid)):
+                return False
+            seeds = next((axis.values for axis in grid.axes if axis.name == SEED), None)
+            choice = proposed(grid, tried, 0 if seeds else int(grid.raw.get(SEED, 0)))
+            assert choice is not None  # fewer were tried than there are
+            for number, seed in enumerate(seeds or (None,), start=len(self.points())):
+                self._add({**({} if seed is None else {SEED: seed}), **choice}, number)
+        return True
+
+    def _tried(self, gap: str) -> list[Tried]:
+        """Every setting that has points, in the order they were proposed."""
+        folders = self.points()
+        done = {digest(dict(one.choice)): one for one in outcomes(self.results(), gap)}
+        open_ = {digest(_without_seed(folder.choice)) for folder in folders if not folder.settled}
+        tried: dict[str, Tried] = {}
+        for folder in folders:
+            choice = _without_seed(folder.choice)
+            key = digest(choice)
+            if key in open_ or key not in done:
+                tried[key] = Tried(choice, running=key in open_)
+            else:
+                tried[key] = Tried(choice, done[key].f1, done[key].gap, constant=done[key].constant)
+        return list(tried.values())
 
     def _taken(self, folder: PointFolder, grid: Grid, place: Place) -> bool:
         """Carries a point out, unless another worker has it."""
@@ -223,41 +288,26 @@ class Sweep:
         )  # fmt: skip
         try:
             run = carry_out(grid.recipe(choice), own)
-        except Interrupted:
+            found = list(_figures(run))
+        except (Interrupted, DiskFull):
             raise
         except EquipruneError as error:
-            say(f"{folder.path.name} failed: {error}")
-            problems = [str(problem) for problem in error.problems]
-            write_json(folder.error, {"choice": choice, "kind": type(error).__name__, "problems": problems})
-            return
-        write_json(folder.result, {"choice": choice, "steps": list(_figures(run))})
+            self._failed(folder, error, [str(problem) for problem in error.problems])
+        except Exception as error:  # such as no memory left on a device: of this point, not of the sweep
+            if isinstance(error, OSError) and isinstance(told := explained(error, folder.path), DiskFull):
+                raise told from error
+            self._failed(folder, error, [str(error), traceback.format_exc()])
+        else:
+            write_json(folder.result, {"choice": choice, "steps": found})
 
-    def _record_all(self, grid: Grid) -> None:
+    def _failed(self, folder: PointFolder, error: Exception, problems: list[str]) -> None:
+        say(f"{folder.path.name} failed: {type(error).__name__}: {problems[0]}")
+        write_json(folder.error, {"choice": folder.choice, "kind": type(error).__name__, "problems": problems})
+
+    def _record(self, grid: Grid) -> None:
         """Adds what is done to the study, each point once, whoever did it."""
-        study = self.study()
         with FileLock(self.path / ".study.lock"):
-            known = {trial.user_attrs.get("point") for trial in study.get_trials(deepcopy=False)}
-            for folder in self.points():
-                if folder.result.is_file() and folder.path.name not in known:
-                    self._recorded(study, folder, grid)
-
-    def _recorded(self, study: optuna.Study, folder: PointFolder, grid: Grid) -> None:
-        last = _read(folder.result)["steps"][-1]
-        choice = {axis: json.dumps(value) for axis, value in folder.choice.items()}
-        distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            axis.name: optuna.distributions.CategoricalDistribution([json.dumps(value) for value in axis.values])
-            for axis in grid.axes
-        }
-        gap = last["eopp1"]
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=choice,
-                distributions=distributions,
-                values=None if gap is None else [last["f1"], gap],
-                state=optuna.trial.TrialState.FAIL if gap is None else optuna.trial.TrialState.COMPLETE,
-                user_attrs={"point": folder.path.name, **{key: last[key] for key in GAPS}},
-            )
-        )
+            study.record(self.study(), grid, self.results(), _read(self.record)["gap"])
 
 
 def _figures(run: RunFolder) -> Iterator[dict[str, Any]]:
@@ -274,6 +324,10 @@ def _figures(run: RunFolder) -> Iterator[dict[str, Any]]:
             "parameters": record["facts"]["parameters"], "zeros": record["facts"]["zeros"],
             "seconds": record["facts"]["seconds"],
         }  # fmt: skip
+
+
+def _without_seed(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {axis: value for axis, value in choice.items() if axis != SEED}
 
 
 def _known(value: float) -> float | None:

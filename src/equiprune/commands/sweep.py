@@ -10,9 +10,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -25,7 +27,7 @@ from equiprune.progress import say
 if TYPE_CHECKING:
     from equiprune.choosing import Outcome
     from equiprune.grid import Grid
-    from equiprune.sweep import Sweep
+    from equiprune.sweep import PointFolder, Sweep
 
 CHOICE = Group("Which point is taken", sort_key=2)
 
@@ -47,8 +49,10 @@ def sweep(
     recipe: Path | None = None,
     *,
     out: Path | None = None,
-    join: Path | None = None,
+    join: str | None = None,
     workers: int = 1,
+    trials: int | None = None,
+    retry: Annotated[bool, Parameter(negative=())] = False,
     storage: str | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     manifest: Path | None = None,
@@ -61,8 +65,11 @@ def sweep(
     Args:
         recipe: a TOML file.
         out: folder of the sweep; by default the recipe's name with -sweep.
-        join: folder of a sweep that was begun, to work on it as well, from this or another machine.
+        join: folder of a sweep that was begun, to work on it as well, from this or another machine; or the URL of its
+            storage.
         workers: processes on this machine.
+        trials: so many settings, which Optuna searches for little gap and much F1 on validation, instead of all.
+        retry: tries points that failed once more.
         storage: Optuna's database instead of a file in the folder, such as postgresql://...
         dry_run: only prints what would be done.
         manifest: instead of the one that the recipe names.
@@ -70,34 +77,66 @@ def sweep(
         columns: instead of what the recipe says of the data.
         work: see there.
     """
-    from equiprune.run import Place
     from equiprune.sweep import Sweep
 
+    _refuse(recipe, join, workers, trials)
+    with _stopping():
+        if join is not None:
+            own = _joined(join, storage)
+            _work(own, own.joined(), work)
+            return
+        assert recipe is not None
+        data = columns.given() | ({} if manifest is None else {"manifest": str(manifest.absolute())})
+        grid = _grid(recipe, data, work.seed)
+        own = Sweep(out or recipe.with_name(f"{recipe.stem}-sweep"), storage)
+        if dry_run:
+            _plan(grid, own, trials)
+            return
+        own.begin(grid, data, trials, choice.gap)
+        own.study()
+        if retry:
+            own.forgive()
+        if workers > 1:
+            _together(own, workers, work)
+        _work(own, grid, work)  # what workers that died left
+        _ended(own, grid, choice, work)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Ctrl-C is a request to stop like any other (exit code 6): a sweep is meant to be carried on."""
+    before = signal.signal(signal.SIGINT, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted("stopped; the same command carries on")
+
+
+def _refuse(recipe: Path | None, join: str | None, workers: int, trials: int | None) -> None:
     if (recipe is None) == (join is None):
         raise UsageError("name a recipe to begin or carry on, or --join the folder of a sweep")
     if workers < 1:
         raise UsageError(f"--workers must be at least 1, not {workers}")
+    if trials is not None and trials < 1:
+        raise UsageError(f"--trials must be at least 1, not {trials}")
+
+
+def _joined(join: str, storage: str | None) -> Sweep:
+    from equiprune.study import folder_of
+    from equiprune.sweep import Sweep
+
+    return Sweep(folder_of(join), join) if "://" in join else Sweep(Path(join), storage)
+
+
+def _work(own: Sweep, grid: Grid, work: WorkOptions) -> None:
+    from equiprune.run import Place
+
     command = shlex.join(["equiprune", *sys.argv[1:]])
-    if join is not None:
-        own = Sweep(join, storage)
-        grid = own.joined()
-        own.work(grid, Place(out=join, device=work.device, cache=work.cache, command=command))
-        return
-    assert recipe is not None
-    data = columns.given() | ({} if manifest is None else {"manifest": str(manifest.absolute())})
-    grid = _grid(recipe, data, work.seed)
-    own = Sweep(out or recipe.with_name(f"{recipe.stem}-sweep"), storage)
-    if dry_run:
-        _plan(grid, own)
-        return
-    own.begin(grid, data)
-    own.study()
-    if workers == 1:
-        own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
-    else:
-        _together(own, workers, work)
-        own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
-    _ended(own, grid, choice, work)
+    own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
 
 
 def _grid(recipe: Path, data: dict[str, Any], seed: int | None) -> Grid:
@@ -118,12 +157,12 @@ def _together(own: Sweep, workers: int, work: WorkOptions) -> None:
     try:
         for process in started:
             process.wait()
-    except (KeyboardInterrupt, Interrupted):
+    except Interrupted:
         for process in started:
             process.send_signal(signal.SIGTERM)
         for process in started:
             process.wait()
-        raise Interrupted("stopped; the same command carries on") from None
+        raise
 
 
 def _device(number: int, work: WorkOptions) -> dict[str, str]:
@@ -136,8 +175,9 @@ def _device(number: int, work: WorkOptions) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": str(number % many)} if many > 1 else {}
 
 
-def _plan(grid: Grid, own: Sweep) -> None:
+def _plan(grid: Grid, own: Sweep, trials: int | None) -> None:
     from equiprune.run import step_key
+    from equiprune.search import size
 
     points = list(grid.points())
     keys: dict[str, str] = {}
@@ -147,6 +187,8 @@ def _plan(grid: Grid, own: Sweep) -> None:
             keys.setdefault(step_key(recipe, number, ""), step.name)
     each = sum(len(grid.recipe(choice).step) for choice in points)
     print(f"{len(points):,} points; {len(keys):,} steps to carry out, where each point alone would take {each:,}")
+    if trials is not None:
+        print(f"of {size(grid):,} settings, each with all seeds, {min(trials, size(grid)):,} are searched for")
     for axis in grid.axes:
         print(f"  {axis.name}: {', '.join(map(str, axis.values))}")
     done = [folder for folder in own.points() if folder.result.is_file()] if own.record.is_file() else []
@@ -157,17 +199,15 @@ def _plan(grid: Grid, own: Sweep) -> None:
     if seconds:
         mean = {name: sum(own) / len(own) for name, own in seconds.items()}
         total = sum(mean.get(name, 0.0) for name in keys.values())
-        print(f"{len(done):,} points are done; by what their steps took, all take about {total / 3600:.2g} hours")
+        whole = "the whole grid takes" if trials is not None else "all take"
+        print(f"{len(done):,} points are done; by what their steps took, {whole} about {total / 3600:.2g} hours")
 
 
 def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> None:
     """The table of outcomes; and audit and report of the one that is taken: of it alone are test figures computed."""
     from equiprune.choosing import chosen, outcomes
-    from equiprune.run import Place, carry_out
 
-    done = {
-        folder.path.name: json.loads(folder.result.read_text()) for folder in own.points() if folder.result.is_file()
-    }
+    done = own.results()
     failed = [folder.path.name for folder in own.points() if folder.error.is_file()]
     for name in failed:
         say(f"{name} failed: see {own.path / 'points' / name / 'error.json'}")
@@ -175,24 +215,40 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
         raise UsageError(Problem("no point could be carried out", file=str(own.path)))
     found = outcomes(done, choice.gap)
     taken = chosen(found, choice.budget)
+    names = () if taken is None else taken.points
+    seen = [folder.path.name for folder in own.points() if folder.audited and folder.path.name not in names]
     rows = [_row(one, one is taken) for one in found]
     _write_table(own.path / "outcomes.csv", rows)
     write_json(own.path / "outcomes.json", {
-        "gap": choice.gap, "budget": choice.budget, "points": len(done), "failed": failed, "outcomes": rows,
+        "gap": choice.gap, "budget": choice.budget, "points": len(done), "failed": failed, "seen_on_test": seen,
+        "outcomes": rows,
     })  # fmt: skip
-    _print(rows, choice, len(done))
+    if not work.json:
+        _print(rows, choice, len(done))
+    if seen:
+        say(f"note: test figures of {len(seen)} other points were computed before, when others were taken: who has "
+            "seen them has chosen on test as well")  # fmt: skip
     if taken is None:
         say(f"nothing is taken: no outcome loses at most {choice.budget:g} of macro F1, has a gap and is not constant")
+    reports = [_audited(own, grid, folder, work) for folder in own.points() if folder.path.name in names]
+    if work.json:
+        print(json.dumps({
+            "sweep": str(own.path), "outcomes": str(own.path / "outcomes.json"), "taken": list(names),
+            "reports": [str(report) for report in reports],
+        }))  # fmt: skip
         return
-    runs = []
-    for name in taken.points:
-        folder = next(one for one in own.points() if one.path.name == name)
-        place = Place(
-            out=folder.path, device=work.device, cache=work.cache or own.path / "cache", shelf=own.path / "steps"
-        )
-        runs.append(carry_out(grid.recipe(folder.choice), place))
-    for run in runs:
-        print(f"report: {run.report}")
+    for report in reports:
+        print(f"report: {report}")
+
+
+def _audited(own: Sweep, grid: Grid, folder: PointFolder, work: WorkOptions) -> Path:
+    """The page of a point, audited on test."""
+    from equiprune.run import Place, carry_out
+
+    cache = work.cache or own.path / "cache"
+    return carry_out(
+        grid.recipe(folder.choice), Place(folder.path, device=work.device, cache=cache, shelf=own.path / "steps")
+    ).report
 
 
 def _row(one: Outcome, taken: bool) -> dict[str, Any]:
