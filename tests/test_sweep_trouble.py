@@ -20,7 +20,6 @@ from equiprune.grid import Grid
 from equiprune.recipe import Recipe
 from equiprune.run import Place
 from equiprune.rundir import RunFolder
-from equiprune.study import folder_of
 from equiprune.sweep import Sweep
 from tests.test_full_disk import small_disk
 from tests.test_sweep_trials import _run, written
@@ -114,27 +113,3 @@ def test_ctrl_c_stops_all_workers_and_the_command_says_so(lesions: Path, tmp_pat
     assert process.returncode == 6, told
     assert "the same command carries on" in told
     assert "Traceback" not in told
-
-
-def test_joining_by_a_storage(begun: tuple[Sweep, Grid], tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/many.db"
-    with pytest.raises(UsageError, match="holds no sweeps") as caught:
-        folder_of(url)
-    assert "Begin the sweep first" in str(caught.value)
-    own = Sweep(begun[0].path, url)
-    own.study()
-    assert folder_of(url) == own.path
-    own.path.rename(tmp_path / "moved")
-    with pytest.raises(UsageError, match="not to be seen from here"):
-        folder_of(url)
-    moved = Sweep(tmp_path / "moved", url)
-    moved.study()
-    assert folder_of(url) == moved.path
-    other = Sweep(tmp_path / "other", url)
-    other.begin(begun[1], {}, 1)
-    other.study()
-    with pytest.raises(UsageError, match="holds 2 sweeps") as caught:
-        folder_of(url)
-    assert "--join DIR --storage URL" in str(caught.value)
-    with pytest.raises(UsageError, match="the storage cannot be reached"):
-        folder_of("postgresql+psycopg2://nobody:secret@127.0.0.1:1/none")

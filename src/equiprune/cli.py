@@ -333,7 +333,8 @@ def _run(recipe: Recipe, out: Path, work: WorkOptions) -> None:
     from equiprune.run import Place, carry_out
 
     command = shlex.join(["equiprune", *sys.argv[1:]])
-    done = carry_out(recipe, Place(out=out, device=work.device, cache=work.cache, command=command))
+    place = Place(out=out, device=work.device, cache=work.cache, command=command, sinks=work.log_to)
+    done = carry_out(recipe, place)
     if not _first():
         return
     if work.json:

@@ -44,6 +44,8 @@ from equiprune.recipe import Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
 from equiprune.runrecord import record_run, refuse_changed, refuse_other
 from equiprune.shelf import Shelf
+from equiprune.sinks import check as check_sinks
+from equiprune.sinks import sending
 from equiprune.starting import factory_of, first_model, tell, with_split
 from equiprune.training import checkpoint
 from equiprune.training.loop import Training
@@ -64,6 +66,7 @@ class Place:
         command: what the user typed, for the record.
         shelf: where steps are kept that other runs have in common with this one; None keeps each run by itself.
         audited: whether test figures are computed, and the report written; without them the run is not complete.
+        sinks: where else its log is sent; see `sinks`.
     """
 
     out: Path
@@ -73,6 +76,7 @@ class Place:
     command: str = ""
     shelf: Path | None = None
     audited: bool = True
+    sinks: tuple[str, ...] = ()
 
 
 def carry_out(recipe: Recipe, place: Place) -> RunFolder:
@@ -85,6 +89,7 @@ def carry_out(recipe: Recipe, place: Place) -> RunFolder:
         DataError: the manifest or an image is not usable, or has changed since the run began.
         ModelError: weights do not fit, or training gave no numbers.
     """
+    check_sinks(place.sinks)
     run = RunFolder(place.out)
     device = chosen_device(place.device)
     with processes.started(device.type):
@@ -175,13 +180,14 @@ def _carry_out(
     if place.shelf is not None:
         training = replace(training, shared=place.shelf / SHARED)
     shelf = None if place.shelf is None else Shelf(place.shelf)
-    done = _carry_out_steps(recipe, run, (classifier, given), cohort, training, shelf)
-    del classifier
-    if not (processes.first() and place.audited):
-        return
-    measure(run, done, factory=factory_of(recipe), device=device)
-    named = (getattr(step.method, "privileged", None) for step in recipe.step)
-    hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
+    with sending(place.sinks if processes.first() else (), run, recipe.model_dump(mode="json")):
+        done = _carry_out_steps(recipe, run, (classifier, given), cohort, training, shelf)
+        del classifier
+        if not (processes.first() and place.audited):
+            return
+        measure(run, done, factory=factory_of(recipe), device=device)
+        named = (getattr(step.method, "privileged", None) for step in recipe.step)
+        hand_over(run, done, privileged=next(filter(None, named), None), replicates=place.replicates)
 
 
 def _carry_out_steps(

@@ -7,6 +7,7 @@ nobody.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from equiprune.grid import Grid
 from equiprune.pruning.watching import GAPS
 
 LOCKED = 60  # seconds that a busy database is waited for
+PROXY = "grpc://"  # of Optuna's storage proxy, which many workers ask instead of the database
+PATIENCE = 10  # seconds that a proxy is waited for
 FOLDER = "folder"
 POINT = "point"
 
@@ -100,12 +103,20 @@ def record(study: optuna.Study, grid: Grid, results: Mapping[str, Mapping[str, A
 
 def _storage(url: str) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url.startswith(PROXY):
+        host, _, port = url.removeprefix(PROXY).strip("/").partition(":")
+        with warnings.catch_warnings():
+            # It is called experimental; what we use of it is tested.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+        proxy.wait_server_ready(timeout=PATIENCE)
+        return proxy
     wait = {"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else {}
     return optuna.storages.RDBStorage(url, engine_kwargs=wait)
 
 
 def _unreachable(storage: str, error: Exception) -> UsageError:
-    what = f"the storage cannot be reached ({type(error).__name__}: {str(error).splitlines()[0]})"
+    what = f"the storage cannot be reached ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
     return UsageError(Problem(what, file=_shown(storage)))
 
 

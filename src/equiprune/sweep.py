@@ -122,6 +122,13 @@ class Sweep:
             "gap": gap,
         }
         self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / ".begin.lock"):  # many may be started at once by the same command
+            self._begin(own)
+        if trials is None:
+            for number, choice in enumerate(grid.points()):
+                self._add(choice, number)
+
+    def _begin(self, own: Mapping[str, Any]) -> None:
         if not self.record.is_file():
             others = [path.name for path in self.path.iterdir() if not path.name.startswith(".")]
             if others:
@@ -129,11 +136,8 @@ class Sweep:
                 raise UsageError(Problem(what, file=str(self.path), hint="Choose another --out"))
             write_json(self.record, own)
         self._check(own)
-        if trials is not None and (found := _read(self.record))["trials"] != trials:
-            write_json(self.record, {**found, "trials": trials})
-        if trials is None:
-            for number, choice in enumerate(grid.points()):
-                self._add(choice, number)
+        if (found := _read(self.record))["trials"] != own["trials"]:
+            write_json(self.record, {**found, "trials": own["trials"]})
 
     def joined(self) -> Grid:
         """The grid of the sweep in this directory.
@@ -284,7 +288,7 @@ class Sweep:
         say(f"{folder.path.name}: {_told(choice)}")
         own = Place(
             out=folder.path, device=place.device, cache=place.cache or self.path / "cache", command=place.command,
-            shelf=self.path / "steps", audited=False,
+            shelf=self.path / "steps", audited=False, sinks=place.sinks,
         )  # fmt: skip
         try:
             run = carry_out(grid.recipe(choice), own)

@@ -72,6 +72,10 @@ class WorkOptions:
     cache: Annotated[
         Path | None, Parameter(help="Folder for decoded images; by default beside the run.", group=WORK)
     ] = None
+    log_to: Annotated[
+        tuple[Literal["tensorboard", "mlflow"], ...],
+        Parameter(help="Where else the log is sent; each needs its extra.", group=WORK, negative=()),
+    ] = ()
     json: Annotated[bool, Parameter(help="Prints the result as JSON.", group=WORK, negative=())] = False
 
 

@@ -77,9 +77,11 @@ def sweep(
         columns: instead of what the recipe says of the data.
         work: see there.
     """
+    from equiprune.sinks import check
     from equiprune.sweep import Sweep
 
     _refuse(recipe, join, workers, trials)
+    check(work.log_to)
     with _stopping():
         if join is not None:
             own = _joined(join, storage)
@@ -136,7 +138,8 @@ def _work(own: Sweep, grid: Grid, work: WorkOptions) -> None:
     from equiprune.run import Place
 
     command = shlex.join(["equiprune", *sys.argv[1:]])
-    own.work(grid, Place(out=own.path, device=work.device, cache=work.cache, command=command))
+    place = Place(out=own.path, device=work.device, cache=work.cache, command=command, sinks=work.log_to)
+    own.work(grid, place)
 
 
 def _grid(recipe: Path, data: dict[str, Any], seed: int | None) -> Grid:
@@ -152,6 +155,7 @@ def _together(own: Sweep, workers: int, work: WorkOptions) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     options = ["--device", work.device, *(["--cache", str(work.cache)] if work.cache else [])]
     options += ["--storage", own.storage] if own.storage else []
+    options += [option for name in work.log_to for option in ("--log-to", name)]
     base = [sys.executable, "-m", "equiprune", "sweep", "--join", str(own.path), *options]
     started = [subprocess.Popen(base, env={**environment, **_device(number, work)}) for number in range(workers)]
     try:
@@ -245,10 +249,11 @@ def _audited(own: Sweep, grid: Grid, folder: PointFolder, work: WorkOptions) -> 
     """The page of a point, audited on test."""
     from equiprune.run import Place, carry_out
 
-    cache = work.cache or own.path / "cache"
-    return carry_out(
-        grid.recipe(folder.choice), Place(folder.path, device=work.device, cache=cache, shelf=own.path / "steps")
-    ).report
+    place = Place(
+        folder.path, device=work.device, cache=work.cache or own.path / "cache", shelf=own.path / "steps",
+        sinks=work.log_to,
+    )  # fmt: skip
+    return carry_out(grid.recipe(folder.choice), place).report
 
 
 def _row(one: Outcome, taken: bool) -> dict[str, Any]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from equiprune.files import read_json_lines, write_text
 
 NAME = "log.jsonl"
+_followers: list[Callable[[], object]] = []
+
+
+@contextmanager
+def followed(by: Callable[[], object]) -> Iterator[None]:
+    """As long as the context lasts, `by` is called after every record of every log."""
+    _followers.append(by)
+    try:
+        yield
+    finally:
+        _followers.remove(by)
 
 
 class Log:
@@ -32,6 +44,8 @@ class Log:
         """Appends a record. Values that are not finite are told as null."""
         self.records.append({key: _finite(value) for key, value in record.items()})
         self._write()
+        for follower in _followers:
+            follower()
 
     def keep(self, count: int) -> None:
         """Forgets everything after the first `count` records: a checkpoint was behind the log."""
