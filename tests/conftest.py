@@ -49,6 +49,14 @@ def lesion_data(lesions: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture
+def no_detectable_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest gap that a test set would show takes half of an audit's time: for tests that do not look at it."""
+    from equiprune import records
+
+    monkeypatch.setattr(records.Sheet, "_detectable", lambda *_given: float("nan"))
+
+
+@pytest.fixture
 def small_net(lesion_data: tuple[Cohort, Pixels]) -> Classifier:
     """An untrained SimpleCNN for the synthetic set; the same weights every time."""
     from equiprune.models.classifier import Classifier

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
+from tests.repeating import repeated, unchecked
 
-from equiprune import records
 from equiprune.audit import audit
 from equiprune.comparing import reach_of
 from equiprune.metrics import calibration, gaps, pairedscores
@@ -19,6 +19,7 @@ from equiprune.metrics.null import EXACT
 from equiprune.metrics.paired import (
     Changes,
     Fates,
+    Reaches,
     count_changes,
     drawn,
     exchanged,
@@ -33,6 +34,7 @@ from equiprune.metrics.tradeoff import CRITERIA
 from equiprune.predictions import Predictions
 
 PAIR = [(0, 1)]
+pytestmark = pytest.mark.usefixtures("no_detectable_gap")
 PLAIN = Policy()
 
 
@@ -62,23 +64,27 @@ def two(
     return found[0], found[1]
 
 
-@pytest.fixture(autouse=True)
-def no_detectable_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest gap that a test set would show takes half of an audit's time, and is not looked at here."""
-    monkeypatch.setattr(records.Sheet, "_detectable", lambda *_given: float("nan"))
-
-
-def changed(
-    pair: tuple[Predictions, Predictions], draws: int = 200, seed: int = 0, policy: Policy = PLAIN
-) -> tuple[Changes, Fates]:
-    shared = shared_classes(count(pair[0]).take(slice(-1)))
-    rng = np.random.default_rng(seed)
+def reached(pair: tuple[Predictions, Predictions], policy: Policy = PLAIN) -> Reaches:
+    """How far the intervals of the models' own audits reach."""
     first, second = (
         reach_of(audit(p, replicates=20, eodd=policy.eodd, zero_support=policy.zero_support)) for p in pair
     )
-    found, fates = count_changes(*pair, (first, second), PAIR, policy, draws, rng)
+    return first, second
+
+
+def changed(
+    pair: tuple[Predictions, Predictions],
+    draws: int = 200,
+    seed: int = 0,
+    policy: Policy = PLAIN,
+    reaches: Reaches | None = None,
+) -> tuple[Changes, Fates]:
+    shared = shared_classes(count(pair[0]).take(slice(-1)))
+    rng = np.random.default_rng(seed)
+    reaches = reaches or reached(pair, policy)
+    found, fates = count_changes(*pair, reaches, PAIR, policy, draws, rng)
     models = sums(pair[0], shared), sums(pair[1], shared)
-    return found.joined(score_changes(pair[0], models, (first, second), PAIR, policy, draws, rng)), fates
+    return found.joined(score_changes(pair[0], models, reaches, PAIR, policy, draws, rng)), fates
 
 
 def slow_rows(p: Predictions, rng: np.random.Generator) -> np.ndarray:
@@ -152,18 +158,19 @@ def _difference(first: Predictions, second: Predictions) -> dict[str, float]:
 def test_the_bootstrap_has_the_law_of_a_loop_over_rows(units: int, multilabel: bool) -> None:
     pair = two(units=units, multilabel=multilabel, gain=0.5)
     rng = np.random.default_rng(2)
-    slow = []
-    for _ in range(300):
+
+    def once(_: int) -> dict[str, float]:
         rows = slow_rows(pair[0], rng)
-        slow.append(_difference(pair[0].take(rows), pair[1].take(rows)))
-    _alike(_named(resampled, pair), slow)
+        return _difference(pair[0].take(rows), pair[1].take(rows))
+
+    _alike(_named(resampled, pair), repeated(once, 300))
 
 
 @KINDS
 def test_the_exchange_has_the_law_of_a_loop_over_rows(units: int, multilabel: bool) -> None:
     pair = two(units=units, multilabel=multilabel, gain=0.5)
     rng = np.random.default_rng(3)
-    _alike(_named(exchanged, pair), [_difference(*slow_exchange(pair, rng)) for _ in range(300)])
+    _alike(_named(exchanged, pair), repeated(lambda _: _difference(*slow_exchange(pair, rng)), 300))
 
 
 def _errors(pair: tuple[Predictions, Predictions]) -> dict[str, float]:
@@ -182,14 +189,16 @@ def test_sums_of_scores_have_the_law_of_a_loop_over_rows(
 ) -> None:
     pair = two(300, units=units * 4, multilabel=multilabel, gain=0.3)
     rng = np.random.default_rng(4)
-    swaps = [_errors(slow_exchange(pair, rng)) for _ in range(300)]
-    resamples = []
-    for _ in range(300):
+
+    def resample(_: int) -> dict[str, float]:
         rows = slow_rows(pair[0], rng)
-        resamples.append(_errors((pair[0].take(rows), pair[1].take(rows))))
+        return _errors((pair[0].take(rows), pair[1].take(rows)))
+
+    swaps = repeated(lambda _: _errors(slow_exchange(pair, rng)), 300)
+    resamples, reaches = repeated(resample, 300), reached(pair)
     for exact in (EXACT, 0):  # really drawn, and from the normal law
         monkeypatch.setattr(pairedscores, "EXACT", exact)
-        found, _ = changed(pair, 2000)
+        found, _ = changed(pair, 2000, reaches=reaches)
         for name in ("brier", "ece"):
             one = found.sided[name]
             slow = np.mean([abs(draw[name]) >= abs(float(one.value[-1])) for draw in swaps])
@@ -268,7 +277,7 @@ def test_a_better_model_is_found(units: int) -> None:
 
 def test_equal_models_are_told_apart_in_one_of_twenty() -> None:
     """160 pairs of equally good models: 5 % of them is 8, and 1 to 17 are within three standard errors or so."""
-    found = [changed(two(150, unfair=0.6, seed=seed), 150, seed)[0] for seed in range(160)]
+    found = repeated(lambda seed: changed(two(150, unfair=0.6, seed=seed), 150, seed)[0], 160)
     for name in ("f1", "accuracy", "auroc", "brier", "ece"):
         assert 1 <= sum(float(one.sided[name].p[-1]) < 0.05 for one in found) <= 17, name
     for name in ("eopp0", "eopp1", "f1", "auroc"):
@@ -291,8 +300,10 @@ def test_swapping_the_models_turns_every_sign(
 ) -> None:
     first, second = two(40, units=units, multilabel=multilabel, unfair=0.5, seed=seed)
     policy = Policy(eodd, zero_support)
-    there, fates = changed((first, second), 40, policy=policy)
-    back, _ = changed((second, first), 40, policy=policy)
+    reaches = reached((first, second), policy)
+    there, fates = changed((first, second), 40, policy=policy, reaches=reaches)
+    with unchecked():
+        back, _ = changed((second, first), 40, policy=policy, reaches=reaches[::-1])
     for one, other in ((there.sided, back.sided), (there.gaps, back.gaps)):
         for name in one:
             np.testing.assert_allclose(one[name].value, -other[name].value, atol=1e-12, err_msg=name)

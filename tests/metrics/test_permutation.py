@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from tests.repeating import repeated
 
 from equiprune.metrics import calibration, gaps, null
 from equiprune.metrics.counts import Counts, confusion, count
@@ -54,11 +55,13 @@ def test_the_bootstrap_has_the_law_of_a_loop_over_resampled_rows(units: int, mul
     code = p.unit_code
     members = [np.flatnonzero(code == u) for u in range(code.max() + 1)]
     strata = [np.unique(code[p.group == g]) for g in range(2)]
-    slow = []
-    for _ in range(250):
+
+    def once(_: int) -> tuple[float, float]:
         rows = np.concatenate([members[u] for s in strata for u in rng.choice(s, len(s))])
         groups = count(p.take(rows)).take(slice(-1))
-        slow.append((float(gaps.eopp1(groups)), float(gaps.eodd(groups))))
+        return float(gaps.eopp1(groups)), float(gaps.eodd(groups))
+
+    slow = repeated(once, 250)
     totals = np.concatenate(list(resample(count_atoms(p), 2000, np.random.default_rng(2))))
     counts = counts_of(totals, 3, 3).take(slice(-1))
     for i, draws in enumerate((gaps.eopp1(counts), gaps.eodd(counts))):
@@ -98,10 +101,12 @@ def test_permuted_cells_have_the_law_of_shuffled_groups_within_a_class() -> None
     group = p.group.copy()
     group[::5] = 2  # three groups
     rng = np.random.default_rng(0)
-    slow = []
-    for _ in range(1500):
+
+    def once(_: int) -> float:
         shuffled = shuffle(group, p.label, rng)
-        slow.append(float(gaps.eopp0(Counts.from_confusion(confusion(p.label, p.predicted, shuffled, 3, 3)))))
+        return float(gaps.eopp0(Counts.from_confusion(confusion(p.label, p.predicted, shuffled, 3, 3))))
+
+    slow = repeated(once, 1500)
     cells = confusion(p.label, p.predicted, group, 3, 3)
     chunk = list(permuted_cells(cells, 3000, np.random.default_rng(1)))
     fast = np.concatenate([gaps.eopp0(counts) for counts in chunk])
@@ -152,7 +157,7 @@ def test_the_floor_of_scores_has_the_law_of_a_loop(units: int, multilabel: bool)
     label = p.label if not multilabel else np.nan_to_num(p.label).argmax(axis=1)
     group, stratum = majority(p.group, code), majority(label, code)
     rng = np.random.default_rng(1)
-    slow = [slow_gaps(regrouped(p, shuffle(group, stratum, rng)[code])) for _ in range(250)]
+    slow = repeated(lambda _: slow_gaps(regrouped(p, shuffle(group, stratum, rng)[code])), 250)
     found = drawn_scores(p, 1500)
     for name in slow[0]:
         loop = np.array([one[name] for one in slow])
@@ -179,9 +184,11 @@ def test_the_floor_by_unit_has_the_law_of_a_loop() -> None:
     code = p.unit_code
     group, stratum = majority(p.group, code), majority(p.label, code)
     rng = np.random.default_rng(1)
-    loop = np.array(
-        [float(gaps.eopp1(count(regrouped(p, shuffle(group, stratum, rng)[code])).take(slice(-1)))) for _ in range(300)]
-    )
+
+    def once(_: int) -> float:
+        return float(gaps.eopp1(count(regrouped(p, shuffle(group, stratum, rng)[code])).take(slice(-1))))
+
+    loop = np.array(repeated(once, 300))
     draws = found.worst["eopp1"]
     assert draws.mean() == pytest.approx(loop.mean(), abs=5 * loop.std() / np.sqrt(300))
     assert draws.std() == pytest.approx(loop.std(), rel=0.25)
@@ -195,11 +202,14 @@ def test_the_floor_of_findings_has_the_law_of_a_loop_for_one_finding() -> None:
     p = simulated(150, multilabel=True)
     one = Predictions(p.label[:, :1], p.score[:, :1], p.group, ["a"], p.groups, threshold=[0.4])
     found = of_findings(one, 2000)
-    rng, slow = np.random.default_rng(1), []
-    for _ in range(1000):
+    rng = np.random.default_rng(1)
+
+    def once(_: int) -> tuple[float, float]:
         shuffled = shuffle(one.group, np.nan_to_num(one.label[:, 0], nan=2.0), rng)
         counts = Counts.from_labels(one.label, one.predicted, shuffled, 2)
-        slow.append((float(gaps.eopp1(counts)), float(gaps.eopp0(counts))))
+        return float(gaps.eopp1(counts)), float(gaps.eopp0(counts))
+
+    slow = repeated(once, 1000)
     for i, name in enumerate(("eopp1", "eopp0")):
         # equal gaps may differ in the last bit
         assert stats.ks_2samp(np.array(slow)[:, i].round(9), found[name].round(9)).pvalue > 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -112,8 +113,13 @@ class _Planted:
             weight = self.weight[0]
             limit = self.limit + _TWO_SIDED * weight * float(chance[0] - self.noise[0])
             return float(ndtr((delta[0] * weight - limit) / max(noise[0] * weight, _LEAST)))
-        limit = self.limit + self._exceeded(chance) - self._exceeded(self.noise)
+        limit = self.limit + self._exceeded(chance) - self._usual
         return float((np.abs(delta + noise * self.drawn) @ self.weight > limit).mean())
+
+    @cached_property
+    def _usual(self) -> float:
+        """The same at every size that is tried."""
+        return self._exceeded(self.noise)
 
     def _exceeded(self, noise: Float[np.ndarray, " item"]) -> float:
         """What a gap of chance alone passes in one case of twenty."""
