@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
+# Where this is set nothing that Python compiles is kept, and every start of a command with torch takes twice as long.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test lint check format clean lock schemas
 
 setup: $(STAMP)

@@ -80,7 +80,8 @@ def test_cut_and_masked_model_agree_on_every_backbone(backbone: str) -> None:
     assert smaller.facts().parameters < model.facts().parameters
 
 
-@pytest.mark.parametrize("backbone", [*SIZES, *TIMM])
+# Not vgg11: all it has is in vgg11_bn (its head of 130 million weights takes its time) and, without norms, simple_cnn.
+@pytest.mark.parametrize("backbone", ["simple_cnn", "vgg11_bn", "resnet18", "resnet50", *TIMM])
 def test_half_of_all_channels_goes_and_the_rest_comes_back_from_disk(backbone: str, tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     model = build(backbone, SIZES.get(backbone, 64))
     sets = channel_sets(model)
@@ -133,14 +134,14 @@ def test_masks_of_earlier_weight_pruning_are_cut_along() -> None:
 
 
 def test_frozen_parameters_no_grad_and_training_mode_are_as_before() -> None:
-    model = build("vgg11_bn").train()
+    model = build("resnet18").train()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    inner(model).features[0].weight.requires_grad_(True)
+    inner(model).conv1.weight.requires_grad_(True)
     with torch.no_grad():
-        smaller = cut(model, {"features.22": [0, 1]})
-    assert [name for name, value in smaller.named_parameters() if value.requires_grad] == ["network.features.0.weight"]
-    assert [name for name, value in model.named_parameters() if value.requires_grad] == ["network.features.0.weight"]
+        smaller = cut(model, {"layer4.1.conv1": [0, 1]})
+    assert [name for name, value in smaller.named_parameters() if value.requires_grad] == ["network.conv1.weight"]
+    assert [name for name, value in model.named_parameters() if value.requires_grad] == ["network.conv1.weight"]
     assert all(module.training for module in [*smaller.modules(), *model.modules()])
 
 
