@@ -267,11 +267,23 @@ def read_part(number: int, folder: Path) -> Diagonals:
     )
 
 
-def test_several_processes_add_up(tmp_path: Path) -> None:
-    work = f"import runpy; runpy.run_path({__file__!r})['save_part'](%d, {str(tmp_path)!r})"
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have left what they measured; they are started once, which takes longer than the work."""
+    folder = tmp_path_factory.mktemp("two")
+    work = f"import runpy; runpy.run_path({__file__!r})['both_works'](%d, {str(folder)!r})"
     processes = [subprocess.Popen([sys.executable, "-c", work % number]) for number in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    read = [read_part(number, tmp_path) for number in range(2)]
+    return folder
+
+
+def both_works(number: int, folder: str) -> None:
+    save_part(number, folder)
+    in_step(number, folder)
+
+
+def test_several_processes_add_up(two: Path) -> None:
+    read = [read_part(number, two) for number in range(2)]
     found, exact = curvature.combined(read), measured("exact")
     assert found.samples == {"light": 12, "dark": 12}
     for group in GROUPS:
@@ -300,11 +312,11 @@ def in_step(rank: int, folder: str) -> None:
                 torch.testing.assert_close(flat(found, group), flat(one, group), rtol=1e-9, atol=1e-300)
         few = curvature.diagonal(net(), [tuple(part[:1] for part in cut(24)[0])], GROUPS[:1], together=True)
         assert few.samples == {GROUPS[0]: 1}
+        (Path(folder) / f"{rank}.compared").touch()
     finally:
         distributed.destroy_process_group()
 
 
-def test_processes_in_step_measure_what_one_measures(tmp_path: Path) -> None:
-    work = f"import runpy; runpy.run_path({__file__!r})['in_step'](%d, {str(tmp_path)!r})"
-    processes = [subprocess.Popen([sys.executable, "-c", work % number]) for number in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+def test_processes_in_step_measure_what_one_measures(two: Path) -> None:
+    """The processes themselves compare: see `in_step`, at the end of which each says that it got there."""
+    assert all((two / f"{number}.compared").is_file() for number in range(2))
