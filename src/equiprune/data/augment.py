@@ -7,6 +7,7 @@ same transforms on a tensor.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 
 class Augment(BaseModel):
@@ -40,6 +43,9 @@ class Augment(BaseModel):
 
     @cached_property
     def _transform(self) -> v2.Compose:
+        # See `models.backbones`: torchvision takes as long to import as torch.
+        from torchvision.transforms import InterpolationMode, v2
+
         steps: list[v2.Transform] = [v2.Identity()]
         if self.flip:
             steps += [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]

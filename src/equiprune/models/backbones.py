@@ -10,7 +10,6 @@ from types import MappingProxyType, ModuleType
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from equiprune.errors import ModelError, Problem, nearest
 from equiprune.models import factory
@@ -21,8 +20,11 @@ from equiprune.models.simple_cnn import SimpleCNN
 LARGER = (32, 64, 128, 224)
 
 
-def _torchvision(make: Callable[..., nn.Module], design: Design) -> nn.Module:
-    network = make(weights=None, num_classes=len(design.classes))
+def _torchvision(name: str, design: Design) -> nn.Module:
+    # Imported where it is used: it takes as long to import as torch, and most commands that only read do without.
+    from torchvision import models
+
+    network: nn.Module = models.get_model(name, weights=None, num_classes=len(design.classes))
     if design.channels != 3:
         _take_channels(network, design.channels)
     return network
@@ -51,10 +53,10 @@ def _simple_cnn(design: Design) -> nn.Module:
 
 BACKBONES: Mapping[str, Callable[[Design], nn.Module]] = MappingProxyType(
     {
-        "vgg11": partial(_torchvision, models.vgg11),
-        "vgg11_bn": partial(_torchvision, models.vgg11_bn),
-        "resnet18": partial(_torchvision, models.resnet18),
-        "resnet50": partial(_torchvision, models.resnet50),
+        "vgg11": partial(_torchvision, "vgg11"),
+        "vgg11_bn": partial(_torchvision, "vgg11_bn"),
+        "resnet18": partial(_torchvision, "resnet18"),
+        "resnet50": partial(_torchvision, "resnet50"),
         "simple_cnn": _simple_cnn,
     }
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights, list_models
 
 from equiprune.errors import ModelError, Problem, nearest
 from equiprune.models import backbones, storage
@@ -96,6 +95,8 @@ def _check_file(path: Path) -> None:
 
 
 def _torchvision_file(backbone: str, name: str) -> Path:
+    from torchvision.models import get_model_weights, list_models
+
     if backbone not in backbones.BACKBONES or backbone not in list_models():
         raise ModelError(f"torchvision has no weights {name!r} for {backbone!r}, and there is no file of this name")
     choices = get_model_weights(backbone).__members__
