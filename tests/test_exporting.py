@@ -89,31 +89,47 @@ def test_safetensors_come_back_with_cuts_and_masks(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("backbone", ["vgg11_bn", "resnet18", "mobilenetv3_small_100"])
-def test_the_state_dict_is_loaded_by_its_loader_without_equiprune(backbone: str, tmp_path: Path) -> None:
-    model = pruned(backbone)
-    files = export(model, tmp_path / "fair-model.pt", "torch")
-    assert [file.name for file in files] == ["fair-model.pt", "load_fair_model.py"]
-    image = torch.rand(2, 3, 64, 64)
-    torch.save(image, tmp_path / "image.pt")
-    make = "timm.create_model(name, num_classes=3)" if "mobilenet" in backbone else "get_model(name, num_classes=3)"
-    code = f"""
+STATES = ("vgg11_bn", "resnet18", "mobilenetv3_small_100")
+LOADED = """
 import sys, torch
+from importlib import import_module
 from torchvision.models import get_model
-{"import timm" if "mobilenet" in backbone else ""}
-from load_fair_model import load
-name = {backbone!r}
-network = load({make}, "fair-model.pt")
-mean, std = {list(model.design.mean)}, {list(model.design.std)}
-image = torch.load("image.pt")
-image = (image - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
-with torch.no_grad():
-    torch.save(network(image), "logits.pt")
+import timm
+for name in sys.argv[1:]:
+    sys.path.insert(0, name)
+    sys.modules.pop("load_fair_model", None)
+    load = import_module("load_fair_model").load
+    make = timm.create_model if "mobilenet" in name else get_model
+    network = load(make(name, num_classes=3), f"{name}/fair-model.pt")
+    image, mean, std = torch.load(f"{name}/image.pt")
+    with torch.no_grad():
+        torch.save(network((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)), f"{name}/logits.pt")
 assert "equiprune" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of models that a process without equiprune has loaded, one after the other: its start takes longest."""
+    folder = tmp_path_factory.mktemp("states")
+    for backbone in STATES:
+        place = folder / backbone
+        place.mkdir()
+        model = pruned(backbone)
+        files = export(model, place / "fair-model.pt", "torch")
+        assert [file.name for file in files] == ["fair-model.pt", "load_fair_model.py"]
+        image = torch.rand(2, 3, 64, 64)
+        torch.save((image, torch.tensor(model.design.mean), torch.tensor(model.design.std)), place / "image.pt")
+        with torch.no_grad():
+            torch.save(model(image), place / "expected.pt")
+    subprocess.run([sys.executable, "-c", LOADED, *STATES], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("backbone", STATES)
+def test_the_state_dict_is_loaded_by_its_loader_without_equiprune(backbone: str, loaded: Path) -> None:
+    found, expected = (torch.load(loaded / backbone / name) for name in ("logits.pt", "expected.pt"))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors", "torch"])
