@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import equiprune as ep
+from equiprune.audit import point
 
 RIGHT = 0.5
 TESTS = 20
@@ -52,10 +53,7 @@ def fair(label: np.ndarray, group: np.ndarray, classes: list[str], groups: list[
 def main(arguments: list[str]) -> None:
     """Prints what fair classifiers show, and what the audit of one of them says of it."""
     label, group, classes, groups = shape(arguments)
-    shown = [
-        ep.audit(fair(label, group, classes, groups, seed), replicates=1).gaps["eopp1"].value for seed in range(TESTS)
-    ]
-    values = np.array([value for value in shown if value is not None])
+    values = np.array([point(fair(label, group, classes, groups, seed)).eopp1 for seed in range(TESTS)])
     print(f"{len(label):,} images, {len(classes)} classes, groups {', '.join(groups)}")
     print(
         f"{TESTS} fair classifiers show an Eopp1 of {values.mean():.3f} (from {values.min():.3f} to {values.max():.3f})"

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from equiprune.recipe import Recipe
+from equiprune.run import Place, carry_out
+
 RECIPE = """
 [data]
 manifest = "{manifest}"
@@ -75,8 +78,7 @@ def started(folder: Path, *launcher: str, recipe: Path) -> subprocess.CompletedP
 def test_two_processes_end_where_one_does(lesions: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(manifest=lesions))
-    one = started(tmp_path / "one", sys.executable, recipe=recipe)
-    assert one.returncode == 0, one.stderr
+    carry_out(Recipe.read(recipe), Place(tmp_path / "one" / "run"))
     two = started(tmp_path / "two", *TORCHRUN, recipe=recipe)
     assert two.returncode == 0, two.stderr
     # One process talks, and one result is printed.
