@@ -16,6 +16,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
+# Files of a few long tests. One worker does a whole file, so these begin first: at the end one would be waited for.
+LONG = (
+    "test_torchrun",
+    "test_sweep",
+    "test_sweep_postgres",
+    "test_examples",
+    "test_exporting",
+    "test_run",
+    "test_full_disk",
+    "test_paired",
+    "test_channels",
+    "test_pairs",
+    "test_processes",
+    "test_estimators",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of all others stays."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real research images beside the project; never part of it."""
