@@ -176,6 +176,7 @@ def run(
     *,
     out: Path | None = None,
     manifest: Path | None = None,
+    smoke: Annotated[bool, Parameter(negative=())] = False,
     threshold: Threshold = None,
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
     work: WorkOptions = WorkOptions(),  # noqa: B008 - frozen
@@ -186,6 +187,7 @@ def run(
         recipe: a TOML file.
         out: folder of the run; by default the recipe's name without its ending.
         manifest: instead of the one that the recipe names.
+        smoke: the same steps on synthetic images with narrow networks, in minutes: to see that the recipe runs.
         threshold: instead of the recipe's; see there.
         columns: instead of what the recipe says of the data.
         work: see there.
@@ -193,12 +195,14 @@ def run(
     from equiprune.recipe import Recipe
 
     instead = columns.given()
-    read = Recipe.read(recipe, instead if manifest is None else {"manifest": str(manifest.absolute()), **instead})
+    instead = instead if manifest is None else {"manifest": str(manifest.absolute()), **instead}
+    out = out or recipe.with_name(f"{recipe.stem}-smoke" if smoke else recipe.stem)
+    read = _smoke(recipe, instead, out) if smoke else Recipe.read(recipe, instead)
     if threshold is not None:
         read = read.model_copy(update={"audit": read.audit.model_copy(update=_judged(threshold))})
     if work.seed is not None:
         read = read.model_copy(update={"seed": work.seed})
-    _run(read, out or recipe.with_suffix(""), work)
+    _run(read, out, work)
 
 
 app.command(audit)
@@ -310,6 +314,15 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _judged(threshold: str | None) -> dict[str, Any]:
     return {} if threshold is None else {"threshold": threshold}
+
+
+def _smoke(recipe: Path, data: Mapping[str, Any], out: Path) -> Recipe:
+    from equiprune.grid import Grid
+    from equiprune.recipe import Recipe
+    from equiprune.smoke import refuse_own_data, shrunk
+
+    refuse_own_data(data)
+    return Recipe.parse(shrunk(Grid.read(recipe, {}).raw, out.parent), str(recipe), folder=recipe.parent)
 
 
 def _one_of(name: str, allowed: Sequence[str], option: str) -> None:

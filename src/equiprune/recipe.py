@@ -14,10 +14,12 @@ from equiprune.data.settings import DataSettings
 from equiprune.errors import Problem, UsageError, nearest
 from equiprune.methods import METHODS, Method
 from equiprune.objectives import AFTER_TRAINING, OBJECTIVES
+from equiprune.published import TABLES
 from equiprune.sections import checked, unknown_key
 from equiprune.training.settings import TrainingSettings
 
 FROM = "from"
+SMOKE = "this is a smoke run on synthetic images: its figures mean nothing"
 
 
 class ModelSettings(BaseModel):
@@ -81,6 +83,8 @@ class Recipe(BaseModel):
     model: ModelSettings
     step: tuple[Step, ...]
     audit: AuditSettings = AuditSettings()
+    published: str | None = Field(None, description="A published table that the report sets the result beside.")
+    smoke: bool | None = Field(None, description="Synthetic images and small settings: the figures mean nothing.")
 
     @classmethod
     def read(cls, path: Path, data: Mapping[str, Any] = MappingProxyType({})) -> Self:
@@ -110,11 +114,9 @@ class Recipe(BaseModel):
     def parse(cls, raw: Mapping[str, Any], where: str, folder: Path = Path()) -> Self:
         """Checks a recipe given as nested dicts; `where` is what messages call it."""
         problems: list[Problem] = []
-        allowed = ("seed", "data", "model", "training", "audit", "step")
+        allowed = ("seed", "published", "smoke", "data", "model", "training", "audit", "step")
         problems += [unknown_key(key, allowed, where) for key in raw if key not in allowed]
-        seed = raw.get("seed", 0)
-        if type(seed) is not int or seed < 0:
-            problems.append(Problem("expected a whole number, 0 or more", file=where, column="seed"))
+        problems += _misfits(raw, where)
         data = checked(DataSettings, raw.get("data"), f"{where} [data]", problems)
         model = checked(ModelSettings, raw.get("model", {}), f"{where} [model]", problems)
         audit = checked(AuditSettings, raw.get("audit", {}), f"{where} [audit]", problems)
@@ -127,7 +129,28 @@ class Recipe(BaseModel):
         if problems or data is None or model is None or audit is None:
             raise UsageError(problems)
         data = data.model_copy(update={"manifest": str(folder / data.manifest)})
-        return cls(seed=seed, data=data, model=_rooted(model, folder), step=tuple(steps), audit=audit)
+        return cls(
+            seed=raw.get("seed", 0),
+            data=data,
+            model=_rooted(model, folder),
+            step=tuple(steps),
+            audit=audit,
+            published=raw.get("published"),
+            smoke=raw.get("smoke"),
+        )
+
+
+def _misfits(raw: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """What is wrong with the keys above all sections."""
+    seed, table = raw.get("seed", 0), raw.get("published")
+    if type(seed) is not int or seed < 0:
+        hint = "A list of seeds makes a sweep: equiprune sweep" if isinstance(seed, list) else None
+        yield Problem("expected a whole number, 0 or more", file=where, column="seed", hint=hint)
+    if table is not None and table not in TABLES:
+        hint = nearest(str(table), TABLES)
+        yield Problem(f"there is no published table {table!r}", file=where, column="published", hint=hint)
+    if not isinstance(raw.get("smoke"), bool | None):
+        yield Problem("expected true or false", file=where, column="smoke")
 
 
 def _untrained(steps: Sequence[Step], where: str) -> Iterator[Problem]:

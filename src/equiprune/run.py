@@ -40,7 +40,7 @@ from equiprune.objectives.train import Forming
 from equiprune.predicting import exit_logits, predict
 from equiprune.progress import bar, say, silenced
 from equiprune.pruning import channel_loop
-from equiprune.recipe import Recipe, Step
+from equiprune.recipe import SMOKE, Recipe, Step
 from equiprune.rundir import RunFolder, StepFolder
 from equiprune.runrecord import record_run, refuse_changed, refuse_other
 from equiprune.shelf import Shelf
@@ -153,7 +153,8 @@ def _carry_out(
     total = len(cohort)
     with bar("decoding images") as progress:
         cohort, pixels = open_pixels(cohort, recipe.data, cache, progress=progress)
-    cohort = replace(cohort, notices=(*cohort.notices, *shades.notices(pixels.array, recipe.data.manifest)))
+    smoke = [Problem(SMOKE)] if recipe.smoke else []
+    cohort = replace(cohort, notices=(*smoke, *cohort.notices, *shades.notices(pixels.array, recipe.data.manifest)))
     cohort, drawn = with_split(cohort, recipe, run)
     tell(cohort.notices)
     classifier, given = first_model(recipe, cohort)

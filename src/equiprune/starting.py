@@ -99,7 +99,8 @@ def with_split(cohort: Cohort, recipe: Recipe, run: RunFolder) -> tuple[Cohort, 
     else:
         if recipe.model.trained:
             say("note: the split is drawn anew; images the given model was trained on may be in its test part")
-        cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, recipe.seed))
+        seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
+        cohort = cohort.with_split(draw_splits(cohort, recipe.data.fractions, seed))
         problems, _ = inspect_cohort(cohort, recipe.data.manifest)
         if problems:
             hint = (

@@ -55,6 +55,7 @@ def sweep(
     retry: Annotated[bool, Parameter(negative=())] = False,
     storage: str | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
+    smoke: Annotated[bool, Parameter(negative=())] = False,
     manifest: Path | None = None,
     choice: ChoiceOptions = ChoiceOptions(),
     columns: DataOptions = DataOptions(),  # noqa: B008 - frozen
@@ -72,6 +73,7 @@ def sweep(
         retry: tries points that failed once more.
         storage: Optuna's database instead of a file in the folder, such as postgresql://...
         dry_run: only prints what would be done.
+        smoke: the same steps on synthetic images with narrow networks, in minutes: to see that the recipe runs.
         manifest: instead of the one that the recipe names.
         choice: see there.
         columns: instead of what the recipe says of the data.
@@ -89,8 +91,8 @@ def sweep(
             return
         assert recipe is not None
         data = columns.given() | ({} if manifest is None else {"manifest": str(manifest.absolute())})
-        grid = _grid(recipe, data, work.seed)
-        own = Sweep(out or recipe.with_name(f"{recipe.stem}-sweep"), storage)
+        own = Sweep(out or recipe.with_name(f"{recipe.stem}-{'smoke' if smoke else 'sweep'}"), storage)
+        grid = _small(recipe, data, own.path) if smoke else _grid(recipe, data, work.seed)
         if dry_run:
             _plan(grid, own, trials)
             return
@@ -147,6 +149,14 @@ def _grid(recipe: Path, data: dict[str, Any], seed: int | None) -> Grid:
 
     grid = Grid.read(recipe, data)
     return grid if seed is None else Grid.of({**grid.raw, "seed": seed}, grid.where, grid.folder)
+
+
+def _small(recipe: Path, data: dict[str, Any], out: Path) -> Grid:
+    from equiprune.smoke import refuse_own_data, shrunk
+
+    refuse_own_data(data)
+    grid = _grid(recipe, {}, None)
+    return grid.of(shrunk(grid.raw, out.parent), grid.where, grid.folder)
 
 
 def _together(own: Sweep, workers: int, work: WorkOptions) -> None:
@@ -218,7 +228,7 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
     if not done:
         raise UsageError(Problem("no point could be carried out", file=str(own.path)))
     found = outcomes(done, choice.gap)
-    taken = chosen(found, choice.budget)
+    taken = found[0] if len(found) == 1 else chosen(found, choice.budget)  # of seeds alone nothing is chosen
     names = () if taken is None else taken.points
     seen = [folder.path.name for folder in own.points() if folder.audited and folder.path.name not in names]
     rows = [_row(one, one is taken) for one in found]

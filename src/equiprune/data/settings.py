@@ -41,6 +41,9 @@ class DataSettings(BaseModel):
     fractions: tuple[float, float, float] = Field(
         (0.6, 0.2, 0.2), description="Shares of train, validation and test where splits are drawn."
     )
+    split_seed: int | None = Field(
+        None, ge=0, description="Of drawn splits, so that runs of several seeds have the same; by default the seed."
+    )
     image_size: int = Field(128, ge=8, le=4096, description="Side of the square the model sees, in pixels.")
     channels: Literal[1, 3] = Field(3, description="1 for greyscale, 3 for colour; grey images are repeated.")
     fit: Fit = Field("crop", description="crop: shorter side scaled, centre kept; pad: whole image; stretch.")
