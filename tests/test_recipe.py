@@ -171,9 +171,7 @@ def test_a_threshold_is_a_rule_or_a_number(given: str, threshold: str, tmp_path:
     assert "unknown key" in _message(tmp_path, GOOD + "[audit]\ntreshold = 1\n")
 
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_that_ships_is_right(path: Path) -> None:
-    assert Recipe.read(path).step
+def test_a_published_table_is_named_by_its_name(tmp_path: Path) -> None:
+    assert _read(tmp_path, 'published = "scp-isic2019"\n' + GOOD).published == "scp-isic2019"
+    assert "scp-isic2019" in _message(tmp_path, 'published = "scp-isic2018"\n' + GOOD)
+    assert "true or false" in _message(tmp_path, "smoke = 1\n" + GOOD)

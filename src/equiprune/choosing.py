@@ -89,7 +89,7 @@ def _outcome(names: Sequence[str], points: Mapping[str, Mapping[str, Any]], gap:
         gap=means["gap"],
         lost=means["lost"],
         fate=means["fate"],
-        half={name: _half(own) for name, own in values.items()},
+        half={name: half(own) for name, own in values.items()},
         constant=any(own.get("constant", False) for own in last),
     )
 
@@ -103,7 +103,8 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _half(values: Sequence[float]) -> float:
+def half(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean over seeds; nan with one seed."""
     from scipy.stats import t
 
     many = len(values)

@@ -16,6 +16,7 @@ from equiprune.models.costs import costs
 from equiprune.progress import say
 from equiprune.report.from_run import audit_steps, page_of
 from equiprune.report.page import render
+from equiprune.report.published import with_published
 from equiprune.rundir import RunFolder, StepFolder
 
 
@@ -41,7 +42,7 @@ def hand_over(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str | 
         privileged = infer_privileged(run.predictions(steps[0], "validation"))
     say("auditing on the test split")
     audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
-    write_text(run.report, render(page_of(run, steps, audits)))
+    write_text(run.report, render(with_published(page_of(run, steps, audits), [run])))
     needs = bool(steps[-1].read()["facts"].get("needs_group"))
     audits[-1].model_copy(update={"cost": _cost(run, steps), "needs_attribute": needs}).write(run.audit)
 

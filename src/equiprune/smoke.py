@@ -23,7 +23,7 @@ FOLDER = "smoke-set"
 """Of the images, beside the run."""
 SET = SyntheticSettings(images=160, size=32, classes=3)
 SEEDS = 2
-TRAINING = {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "augment": "none", "workers": 0}
+TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "augment": "none", "workers": 0}
 LIMITS = {"epochs": 2, "iterations": 2, "tune": 1, "samples": 16}
 """Of every step that has such a setting, whatever its default."""
 WEIGHTS, CHANNELS = 0.25, 0.1

@@ -44,6 +44,7 @@ def report(
     from equiprune.report.modelcard import ModelCard
     from equiprune.report.page import render
     from equiprune.report.pictures import browser, write_figures
+    from equiprune.report.published import with_published
     from equiprune.rundir import RunFolder
 
     if out.suffix not in (".html", ".htm"):
@@ -54,7 +55,8 @@ def report(
     if figures is not None:
         browser()  # a missing one is told before the work, not after
     say("auditing on the test split")
-    page = replace(page_of_runs([RunFolder(path) for path in runs], images=embed_images), card=said)
+    folders = [RunFolder(path) for path in runs]
+    page = replace(with_published(page_of_runs(folders, images=embed_images), folders), card=said)
     for reason in page.left_out:
         say(f"left out: {reason}")
     write_text(out, render(page))
@@ -75,10 +77,12 @@ def report(
 
 def _tables(page: Page, folder: Path) -> list[Path]:
     from equiprune.files import write_text
+    from equiprune.report import published
     from equiprune.report.papertable import as_csv, as_latex, as_markdown, parts
 
     table = parts(page.models)
     texts = {"methods.csv": as_csv(table), "methods.tex": as_latex(table), "methods.md": as_markdown(table)}
+    texts |= {} if page.published is None else published.files(page.published)
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

@@ -31,7 +31,8 @@ HEAD = """# Every setting
 Written from the program itself (`make schemas`). In a recipe a method's settings stand under its `[[step]]`; on the
 command line they are given with `--set KEY=VALUE`. `from` of a step names the step whose model it starts from, by its
 number or method. The settings of [data] are options of their own, such as `--image-size 64`; `fractions` and
-`split_seed` stand in recipes only, as do `published = "TABLE"` above all sections (docs/papers.md). A list is given as `--set milestones="[0.5, 0.8]"`, layers also as `--set layers=conv1,conv2`.
+`split_seed` stand in recipes only, as does `published` (papers.md), which stands above all sections. A list is
+given as `--set milestones="[0.5, 0.8]"`, layers also as `--set layers=conv1,conv2`.
 """
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 

@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
 NARROWER = 8
-HIDDEN = 32  # units of VGG's first two linear layers, 4,096 in the full network
+HIDDEN = 128  # units of VGG's first two linear layers, 4,096 in the full network
 
 
 def vgg11(classes: int, channels: int, image_size: int) -> nn.Module:  # noqa: ARG001 - VGG takes any size
@@ -38,27 +38,34 @@ def resnet50(classes: int, channels: int) -> nn.Module:
 
 def _vgg(classes: int, channels: int, *, batch_norm: bool) -> nn.Module:
     widths = [width if width == "M" else int(width) // NARROWER for width in cfgs["A"]]
-    maps = int(widths[-2])
-    with torch.device("meta"):  # its linear layers are replaced, and need no memory before
-        network = VGG(nn.Sequential(), init_weights=False)
-    network.features = make_layers(widths, batch_norm=batch_norm)
-    network.avgpool = nn.AdaptiveAvgPool2d(1)
-    network.classifier[0] = nn.Linear(maps, HIDDEN)
-    network.classifier[3] = nn.Linear(HIDDEN, HIDDEN)
-    network.classifier[6] = nn.Linear(HIDDEN, classes)
+    features = make_layers(widths, batch_norm=batch_norm)
     if channels != 3:
-        network.features[0] = nn.Conv2d(channels, int(widths[0]), 3, padding=1)
+        features[0] = nn.Conv2d(channels, int(widths[0]), 3, padding=1)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):  # as VGG starts them: by torch's default so deep a network does not learn
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    with torch.device("meta"):  # all of its parts are replaced, and need no memory before
+        network: nn.Module = VGG(nn.Sequential(), init_weights=False)
+    network.features = features
+    network.avgpool = nn.AdaptiveAvgPool2d(1)
+    # VGG's own, without dropout: of so few units it leaves nothing to learn from.
+    network.classifier = nn.Sequential(
+        nn.Linear(int(widths[-2]), HIDDEN), nn.ReLU(), nn.Dropout(0.0),
+        nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Dropout(0.0),
+        nn.Linear(HIDDEN, classes),
+    )  # fmt: skip
     return network
 
 
-class _Narrow(ResNet):
-    def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> nn.Sequential:  # noqa: ANN401
+class _Narrow(ResNet):  # type: ignore[misc]  # torchvision has no types
+    def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
         return super()._make_layer(block, planes // NARROWER, *args, **kwargs)
 
 
 def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], classes: int, channels: int) -> nn.Module:
-    network = _Narrow(block, layers)
-    network.fc = nn.Linear(network.fc.in_features // NARROWER, classes)
+    network: nn.Module = _Narrow(block, layers)
+    network.fc = nn.Linear(512 * block.expansion // NARROWER, classes)
     if channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     return network

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from equiprune.report.published import Beside
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Page:
         card: what the user wrote of the model, see `modelcard.ModelCard`; only the fields that were given.
 
         examples: test images whose answer changed; only where the user asked for pictures.
+        published: the published table that the recipe names, and ours beside it.
 
     Raises:
         ValueError: there is no step.
@@ -102,6 +106,7 @@ class Page:
     left_out: tuple[str, ...] = ()
     card: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    published: Beside | None = None
 
     def __post_init__(self) -> None:
         if not self.steps:

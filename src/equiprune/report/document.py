@@ -41,6 +41,7 @@ def document(page: Page) -> dict[str, Any]:
             {"file": one.file, "group": one.group, "kind": one.kind, "what": one.what} for one in page.examples
         ],
         "notices": page.notices,
+        "published": None if page.published is None else asdict(page.published),
     }
     return {key: _finite(value) for key, value in found.items()}
 
