@@ -23,8 +23,8 @@ FOLDER = "smoke-set"
 """Of the images, beside the run."""
 SET = SyntheticSettings(images=160, size=32, classes=3)
 SEEDS = 2
-TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "augment": "none", "workers": 0}
-LIMITS = {"epochs": 2, "iterations": 2, "tune": 1, "samples": 16}
+TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "augment": "none", "workers": 0}
+LIMITS = {"epochs": 4, "iterations": 2, "tune": 1, "samples": 16}
 """Of every step that has such a setting, whatever its default."""
 WEIGHTS, CHANNELS = 0.25, 0.1
 """Steps of pruning, where the recipe has smaller ones."""
@@ -106,10 +106,11 @@ def _write_findings(manifest: Path, path: Path) -> list[str]:
 def _model(own: Mapping[str, Any]) -> dict[str, Any]:
     """The network, narrow; weights that it would start from do not fit and are left out."""
     asked = own.get("backbone", "resnet18")
-    return {"backbone": [_narrow(one) for one in asked] if isinstance(asked, list) else _narrow(asked)}
+    return {"backbone": [narrowed(one) for one in asked] if isinstance(asked, list) else narrowed(asked)}
 
 
-def _narrow(backbone: str) -> str:
+def narrowed(backbone: str) -> str:
+    """The name of a network's narrow version; of a small one, or the user's own, its name as it is."""
     return f"{narrow.__file__}:{backbone}" if backbone in NARROW else backbone
 
 

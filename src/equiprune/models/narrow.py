@@ -1,4 +1,4 @@
-"""VGG-11 and ResNet-18 with an eighth of their channels: the same layers by the same names, for smoke runs.
+"""VGG-11 and ResNets with an eighth of their channels: convolutions of the same names, for smoke runs.
 
 Named as factories of this file, so that they need no name of their own among the backbones.
 """
@@ -41,10 +41,10 @@ def _vgg(classes: int, channels: int, *, batch_norm: bool) -> nn.Module:
     features = make_layers(widths, batch_norm=batch_norm)
     if channels != 3:
         features[0] = nn.Conv2d(channels, int(widths[0]), 3, padding=1)
-    for layer in features:
-        if isinstance(layer, nn.Conv2d):  # as VGG starts them: by torch's default so deep a network does not learn
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+    for place, layer in enumerate(features):
+        # Within a few steps so deep a network learns nothing without batch norm, and the convolutions keep their names.
+        if isinstance(layer, nn.ReLU) and not batch_norm:
+            features[place] = nn.Sequential(nn.BatchNorm2d(features[place - 1].out_channels), nn.ReLU())
     with torch.device("meta"):  # all of its parts are replaced, and need no memory before
         network: nn.Module = VGG(nn.Sequential(), init_weights=False)
     network.features = features
