@@ -83,10 +83,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A method of the table, its name with the signs of its footnotes."""
+    """A method of the table, and the signs of the footnotes on all of it."""
 
     name: str
+    signs: str
     cells: tuple[Cell, ...]
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing of what is printed is at hand, or marked."""
+        return all(cell.printed is None and not cell.signs for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def _beside(
         cells = tuple(_cell(row, measure, marks.get((row.name, measure), ""), ours) for measure in printed.measures)
         if row is printed.row[0]:
             cells = tuple(replace(cell, void=cell.measure.startswith(FATE)) for cell in cells)
-        lines.append(Line(row.name + marks.get((row.name, ROW), ""), cells))
+        lines.append(Line(row.name, marks.get((row.name, ROW), ""), cells))
     bases = [audits[first] for audits in found if first in audits]
     return Beside(
         title=printed.title,
@@ -252,19 +258,21 @@ def as_csv(found: Beside) -> str:
     """A line a method and measure, numbers in full; blank where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("method", "measure", "printed", "marks", "ours", "half_interval", "runs", "chance"))
+    writer.writerow(("method", "measure", "printed", "marks", "row_marks", "ours", "half_interval", "runs", "chance"))
     for line in found.lines:
         for cell, floor in zip(line.cells, found.chance, strict=True):
-            numbers = ["" if value is None else repr(value) for value in (cell.mean, cell.half)]
+            numbers = ["" if cell.void or value is None else repr(value) for value in (cell.mean, cell.half)]
             count = 0 if cell.values is None else len(cell.values)
             chance = "" if math.isnan(floor) else repr(floor)
-            writer.writerow((line.name, cell.measure, cell.printed or "", cell.signs, *numbers, count, chance))
+            writer.writerow(
+                (line.name, cell.measure, cell.printed or "", cell.signs, line.signs, *numbers, count, chance)
+            )
     return text.getvalue()
 
 
 def _rows(found: Beside) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for line in found.lines:
-        yield line.name, "printed", tuple(cell.theirs for cell in line.cells)
+        yield line.name + line.signs, "printed", tuple(cell.theirs for cell in line.cells)
         yield "", "ours", tuple(cell.ours for cell in line.cells)
     yield CHANCE, "ours", found.floors
 
@@ -280,7 +288,7 @@ def as_markdown(found: Beside) -> str:
 
 SYMBOLS = {
     **LATEX, "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\|$",
-    "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$",
+    "±": r"$\pm$", "−": "$-$", "–": "--", "Δ": r"$\Delta$",
 }  # fmt: skip
 
 
