@@ -134,7 +134,7 @@ def test_a_smoke_run_keeps_steps_axes_and_layers_and_shrinks_the_rest(tmp_path: 
     assert found["model"]["backbone"][0].endswith("narrow.py:vgg11")
     assert found["model"]["backbone"][1] == "simple_cnn"
     assert "weights" not in found["model"]
-    assert found["training"]["epochs"] == 3
+    assert found["training"]["epochs"] == 2
     vanilla, fairprune, scp = found["step"]
     assert vanilla["epochs"] == [1, 90]
     assert (fairprune["beta"], fairprune["ratio"], fairprune["step"]) == ([0.1, 0.2], [0.05, 0.4], 0.05)

@@ -23,8 +23,8 @@ FOLDER = "smoke-set"
 """Of the images, beside the run."""
 SET = SyntheticSettings(images=120, size=32, classes=3)
 SEEDS = 2
-TRAINING = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "augment": "none", "workers": 0}
-LIMITS = {"epochs": 3, "iterations": 2, "tune": 1, "samples": 12}
+TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "augment": "none", "workers": 0}
+LIMITS = {"epochs": 2, "iterations": 2, "tune": 1, "samples": 12}
 """Of every step that has such a setting, whatever its default."""
 WEIGHTS, CHANNELS = 0.25, 0.1
 """Steps of pruning, where the recipe has smaller ones."""

@@ -13,6 +13,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
 NARROWER = 8
+MOMENTUM = 0.5
+"""Of batch norms, so that what they say in evaluation has caught up with a few steps of training."""
 HIDDEN = 128  # units of VGG's first two linear layers, 4,096 in the full network
 
 
@@ -55,7 +57,7 @@ def _vgg(classes: int, channels: int, *, batch_norm: bool) -> nn.Module:
         nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Dropout(0.0),
         nn.Linear(HIDDEN, classes),
     )  # fmt: skip
-    return network
+    return _quick(network)
 
 
 class _Narrow(ResNet):  # type: ignore[misc]  # torchvision has no types
@@ -68,4 +70,11 @@ def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], classes: in
     network.fc = nn.Linear(512 * block.expansion // NARROWER, classes)
     if channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    return _quick(network)
+
+
+def _quick(network: nn.Module) -> nn.Module:
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = MOMENTUM
     return network
