@@ -140,6 +140,7 @@ def test_a_table_of_signed_gaps_takes_them_with_their_sign(tmp_path: Path) -> No
     assert found.head == ("ΔTPR", "ΔFPR", "ΔPPV")
     assert found.lines[0].cells[0].values == pytest.approx((first,))
     assert found.floors == ("", "", "")
+    assert "Chance" not in as_markdown(found)
     assert found.lines[-1].cells[0].ours == "not run"
 
 

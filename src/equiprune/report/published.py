@@ -244,11 +244,13 @@ def _sentences(printed: Table, runs: int, page: Page, recipe: Mapping[str, Any],
         )
     else:
         yield "Ours: one run, gaps with their 95 % interval. FATE is against the run's own baseline."
-    yield (
-        "The two need not agree: the split, the seeds, and what the source does not say are ours. On a test set of "
-        f"{page.last.audit['n']:,} images a perfectly fair model shows gaps as in the line “{CHANCE}”; differences "
-        "between gaps below that say nothing."
-    )
+    agree = "The two need not agree: the split, the seeds, and what the source does not say are ours."
+    if set(CRITERIA) & set(printed.measures):
+        agree += (
+            f" On a test set of {page.last.audit['n']:,} images a perfectly fair model shows gaps as in the line "
+            f"“{CHANCE}”; differences between gaps below that say nothing."
+        )
+    yield agree
     yield from printed.notes
     if others:
         yield f"{others} of the runs have other settings than the first and are not in this table."
@@ -274,7 +276,8 @@ def _rows(found: Beside) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for line in found.lines:
         yield line.name + line.signs, "printed", tuple(cell.theirs for cell in line.cells)
         yield "", "ours", tuple(cell.ours for cell in line.cells)
-    yield CHANCE, "ours", found.floors
+    if any(found.floors):
+        yield CHANCE, "ours", found.floors
 
 
 def as_markdown(found: Beside) -> str:
