@@ -62,13 +62,15 @@ def test_a_run_holds_what_the_contract_says(finished: RunFolder) -> None:
         for file in ("model.safetensors", "model.json", "log.jsonl", "predictions-validation.parquet",
                      "predictions-test.parquet"):  # fmt: skip
             assert f"steps/{step}/{file}" in names
-    assert {"run.json", "split.csv", "audit.json", "report.html"} <= names
+    assert {"run.json", "split.csv", "audit.json", "report.html", "report.json"} <= names
     assert not [name for name in names if name.endswith(".part") or "checkpoint" in name or "best." in name]
     record = finished.read()
     assert record["environment"]["threads"] >= 1
     assert record["manifest_sha256"] == sha256(Path(record["recipe"]["data"]["manifest"]))
     assert Audit.read(finished.audit).to_dict()["fate"]["baseline"] == "01-vanilla"
     assert finished.report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    document = json.loads((finished.path / "report.json").read_text(encoding="utf-8"))
+    assert document["steps"][-1]["audit"]["gaps"] == Audit.read(finished.audit).to_dict()["gaps"]
 
 
 def test_no_patient_is_in_two_splits(finished: RunFolder, lesions: Path) -> None:

@@ -14,6 +14,7 @@ from equiprune.files import write_json, write_text
 from equiprune.models.classifier import Classifier
 from equiprune.models.costs import costs
 from equiprune.progress import say
+from equiprune.report.document import as_text
 from equiprune.report.from_run import audit_steps, page_of
 from equiprune.report.page import render
 from equiprune.report.published import with_published
@@ -42,7 +43,9 @@ def hand_over(run: RunFolder, steps: Sequence[StepFolder], *, privileged: str | 
         privileged = infer_privileged(run.predictions(steps[0], "validation"))
     say("auditing on the test split")
     audits = audit_steps(run, steps, privileged=privileged, replicates=replicates)
-    write_text(run.report, render(with_published(page_of(run, steps, audits), [run])))
+    page = with_published(page_of(run, steps, audits), [run])
+    write_text(run.report, render(page))
+    write_text(run.report.with_suffix(".json"), as_text(page))
     needs = bool(steps[-1].read()["facts"].get("needs_group"))
     audits[-1].model_copy(update={"cost": _cost(run, steps), "needs_attribute": needs}).write(run.audit)
 

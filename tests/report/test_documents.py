@@ -173,10 +173,40 @@ def test_a_wrong_card_is_refused(tmp_path: Path, text: str, error: type[Exceptio
         ModelCard.read(file)
 
 
-def test_a_card_in_another_form_is_told_to_be_toml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["card.yaml", "card.yml"])
+def test_a_card_in_yaml_says_the_same(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text("# ours\nintended_use: Teaching.\nlimitations: |\n  Many.\nfunding:\n")
+    assert ModelCard.read(file).given() == {"intended_use": "Teaching.", "limitations": "Many."}
+    file.write_text("")
+    assert ModelCard.read(file).given() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        ("intended_us: x\nmonitor: y", UsageError, "'intended_us': unknown key. Did you mean 'intended_use'?"),
+        ("harms: yes", UsageError, "'harms': input should be a valid string, not True"),
+        ("harms: none\nowner: x\nharms: many", UsageError, "card.yaml, row 3, column 'harms': stands twice"),
+        ("owner:\n- a\nharms: {b: c}", UsageError, "card.yaml, row 3, column 'harms': expected a text"),
+        ("harms: none\nowner: x: y", DataError, "cannot be read: mapping values are not allowed here, line 2"),
+        ("updating: 2026-13-01", DataError, "cannot be read: month must be in 1..12"),
+        ("owner: " + "[" * 5000, DataError, "cannot be read"),
+        ("- harms", UsageError, "expected a table"),
+        ("3: x", UsageError, "'3'"),
+    ],
+)
+def test_a_wrong_card_in_yaml_is_refused(tmp_path: Path, text: str, error: type[Exception], told: str) -> None:
     file = tmp_path / "card.yaml"
-    file.write_text("intended_use: Teaching")
-    with pytest.raises(DataError, match="A card is a TOML file"):
+    file.write_text(text)
+    with pytest.raises(error, match=re.escape(told)):
+        ModelCard.read(file)
+
+
+def test_a_card_in_another_form_is_told_which_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "card.json"
+    file.write_text('{"intended_use": "Teaching"}')
+    with pytest.raises(DataError, match="A card is a TOML file, or YAML"):
         ModelCard.read(file)
     with pytest.raises(DataError, match="cannot be read"):
         ModelCard.read(tmp_path / "absent.toml")

@@ -32,7 +32,7 @@ def report(
     Args:
         runs: directories of runs.
         out: the page.
-        card: a TOML file of what only you know: intended use, where the attribute is from, limitations; docs/report.md.
+        card: a TOML or YAML file of what only you know: intended use, where the attribute is from; docs/report.md.
         tables: folder for the table of methods as CSV, LaTeX and Markdown.
         figures: folder for every figure as SVG and PNG; needs a Chromium.
         embed_images: puts pictures of test images into the page, those whose answer changed; mind whom they show.

@@ -1,10 +1,13 @@
-"""What only the user can say of a model: a TOML file of sentences, each field optional."""
+"""What only the user can say of a model: a file of sentences in TOML or YAML, each field optional."""
 
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from equiprune.errors import DataError, Problem, UsageError
@@ -49,19 +52,59 @@ class ModelCard(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> ModelCard:
-        """Reads a card.
+        """Reads a card: YAML where its name ends in .yaml or .yml, else TOML.
 
         Raises:
-            DataError: the file cannot be read, or is no TOML.
-            UsageError: unknown fields, each with the nearest spelling, or values that are no text.
+            DataError: the file cannot be read, or is no TOML or no YAML.
+            UsageError: unknown fields, each with the nearest spelling, fields that stand twice, or values that are no
+                text.
         """
+        read = _yaml if path.suffix in YAML else _toml
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            hint = None if path.suffix == ".toml" else "A card is a TOML file"
-            raise DataError(Problem(f"cannot be read: {error}", file=str(path), hint=hint)) from None
+            raw = read(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            hint = None if path.suffix in (".toml", *YAML) else "A card is a TOML file, or YAML with .yaml in its name"
+            raise DataError(Problem(f"cannot be read: {_told(error)}", file=str(path), hint=hint)) from None
         problems: list[Problem] = []
         found = checked(cls, raw, str(path), problems)
         if found is None:
             raise UsageError(problems)
         return found
+
+
+YAML = (".yaml", ".yml")
+
+
+def _toml(text: str, _where: str) -> dict[str, Any]:
+    return tomllib.loads(text)
+
+
+def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """The content; fields that stand twice or hold more than a text are told with their line.
+
+    They are looked for before anything is made of the file: YAML itself takes the last of two in silence, and a few
+    lines of it can stand for more values than a machine holds.
+    """
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        return {} if node is None else []  # a list, as anything else, is told to be no table
+    times = Counter(str(key.value) for key, _ in node.value)
+    problems = [
+        Problem(what, file=where, row=key.start_mark.line + 1, column=str(key.value))
+        for key, value in node.value
+        for what, wrong in (
+            ("stands twice", times[str(key.value)] > 1),
+            ("expected a text", not isinstance(value, yaml.ScalarNode)),
+        )
+        if wrong
+    ]
+    if problems:
+        raise UsageError(problems)
+    return yaml.safe_load(text)
+
+
+def _told(error: Exception) -> str:
+    """A fault in one line; YAML's own takes several, and shows them with an arrow."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem or error.context}, line {error.problem_mark.line + 1}"
+    return str(error)
