@@ -27,6 +27,11 @@ class StepFolder:
         return self.path.name
 
     @property
+    def number(self) -> int:
+        """1 for `01-vanilla`."""
+        return int(self.name.partition("-")[0])
+
+    @property
     def record(self) -> Path:
         """What was done, and the completion marker."""
         return self.path / "step.json"
@@ -42,7 +47,7 @@ class StepFolder:
 
     def read(self) -> dict[str, Any]:
         """The content of `step.json`."""
-        return _object(self.record)
+        return read_object(self.record)
 
     def log(self) -> list[dict[str, Any]]:
         """Records of epochs or pruning iterations, without the closing one."""
@@ -56,7 +61,7 @@ class StepFolder:
     def saliency(self) -> dict[str, Any] | None:
         """What the report draws of the saliency, where the method has one."""
         path = self.path / "saliency.json"
-        return _object(path) if path.is_file() else None
+        return read_object(path) if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -125,15 +130,15 @@ class RunFolder:
         """
         if not self.record.is_file():
             raise UsageError(Problem("this folder is not a run: it has no run.json", file=str(self.path)))
-        return _object(self.record)
+        return read_object(self.record)
 
     def read_facts(self) -> dict[str, Any] | None:
         """The content of `facts.json`, where it is written already."""
-        return _object(self.facts) if self.facts.is_file() else None
+        return read_object(self.facts) if self.facts.is_file() else None
 
     def read_costs(self) -> dict[str, Any]:
         """By step: flops, latency_ms by batch size; empty for a run made before they were measured."""
-        return _object(self.costs) if self.costs.is_file() else {}
+        return read_object(self.costs) if self.costs.is_file() else {}
 
     def predictions(self, step: StepFolder, split: str) -> Predictions:
         """A step's predictions on one split."""
@@ -155,7 +160,12 @@ class RunFolder:
             return {image: split for image, split in rows}  # noqa: C416 - checks that every row has two cells
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

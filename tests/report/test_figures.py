@@ -254,7 +254,7 @@ def test_a_baseline_without_a_gap_has_no_line_and_models_without_both_no_front(p
     other = dataclasses.replace(page.last, audit={**page.last.audit, "gaps": gaps})
     found = explorer(dataclasses.replace(page, steps=(alone, other)))
     assert found is not None
-    assert "not estimable together for any model" in found.finding
+    assert "not estimable together for any of them" in found.finding
 
 
 def test_every_drawing_has_a_name_of_its_own(page: Page) -> None:

@@ -27,10 +27,10 @@ def report(
     embed_images: Annotated[bool, Parameter(negative=())] = False,
     json_: Annotated[bool, Parameter(name="--json", help="Prints the files as JSON.", negative=())] = False,
 ) -> None:
-    """Writes one HTML page for one or several runs on the same data, and its content as JSON beside it.
+    """Writes one HTML page for one or several runs on the same data, or for a sweep, and its content as JSON beside it.
 
     Args:
-        runs: directories of runs.
+        runs: directories of runs, or that of one sweep.
         out: the page.
         card: a TOML or YAML file of what only you know: intended use, where the attribute is from; docs/report.md.
         tables: folder for the table of methods as CSV, LaTeX and Markdown.
@@ -40,12 +40,10 @@ def report(
     """
     from equiprune.files import refuse_missing, write_text
     from equiprune.report.document import as_text, place
-    from equiprune.report.from_run import page_of_runs
+    from equiprune.report.from_sweep import page_of_paths
     from equiprune.report.modelcard import ModelCard
     from equiprune.report.page import render
     from equiprune.report.pictures import browser, write_figures
-    from equiprune.report.published import with_published
-    from equiprune.rundir import RunFolder
 
     if out.suffix not in (".html", ".htm"):
         raise UsageError(Problem("the report is an HTML page", file=str(out), hint="Give a name that ends in .html"))
@@ -54,9 +52,8 @@ def report(
     said = {} if card is None else ModelCard.read(card).given()
     if figures is not None:
         browser()  # a missing one is told before the work, not after
-    say("auditing on the test split")
-    folders = [RunFolder(path) for path in runs]
-    page = replace(with_published(page_of_runs(folders, images=embed_images), folders), card=said)
+    say("auditing")
+    page = replace(page_of_paths(runs, images=embed_images), card=said)
     for reason in page.left_out:
         say(f"left out: {reason}")
     write_text(out, render(page))

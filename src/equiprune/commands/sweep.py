@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from equiprune.commands.options import DataOptions, WorkOptions
+from equiprune.commands.report import report
 from equiprune.errors import Interrupted, Problem, UsageError
 from equiprune.files import write_json, write_text
 from equiprune.progress import say
@@ -104,6 +105,7 @@ def sweep(
             _together(own, workers, work)
         _work(own, grid, work)  # what workers that died left
         _ended(own, grid, choice, work)
+        report((own.path,), out=own.path / "report.html")
 
 
 @contextmanager
@@ -244,15 +246,15 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
             "seen them has chosen on test as well")  # fmt: skip
     if taken is None:
         say(f"nothing is taken: no outcome loses at most {choice.budget:g} of macro F1, has a gap and is not constant")
-    reports = [_audited(own, grid, folder, work) for folder in own.points() if folder.path.name in names]
+    pages = [_audited(own, grid, folder, work) for folder in own.points() if folder.path.name in names]
     if work.json:
         print(json.dumps({
             "sweep": str(own.path), "outcomes": str(own.path / "outcomes.json"), "taken": list(names),
-            "reports": [str(report) for report in reports],
+            "reports": [str(page) for page in pages], "report": str(own.path / "report.html"),
         }))  # fmt: skip
         return
-    for report in reports:
-        print(f"report: {report}")
+    for page in pages:
+        print(f"report: {page}")
 
 
 def _audited(own: Sweep, grid: Grid, folder: PointFolder, work: WorkOptions) -> Path:

@@ -26,6 +26,8 @@ class StepPage:
         facts: parameters, prunable, zeros, file_bytes, seconds, flops, latency_ms (by batch size),
             privileged, unprivileged, kept_iteration, stopped.
         predicted: what its predictions on test say by group, see `predicted.summary`; None where they are not at hand.
+        after: the step that it began with; blank where it began with the model of the recipe.
+        leads_on: whether another step of its run began with this model; if not, a branch of the run ends here.
     """
 
     name: str
@@ -36,6 +38,8 @@ class StepPage:
     saliency: Mapping[str, Any] | None
     facts: Mapping[str, Any]
     predicted: Mapping[str, Any] | None = None
+    after: str = ""
+    leads_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,65 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A point of a sweep that was carried out.
+
+    Args:
+        name: of its folder.
+        choice: the value of every axis.
+        steps: figures of every step on validation, as `point.json` has them, the baseline first.
+    """
+
+    name: str
+    choice: Mapping[str, Any]
+    steps: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A taken point's figures on test, before and after.
+
+    Args:
+        seed: of the point.
+        before: f1, f1_by_group, eopp0, eopp1 and eodd of its first step.
+        after: the same of its last step.
+    """
+
+    seed: Any
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SweepPage:
+    """What a sweep tried, on validation, and what became of the choice.
+
+    Args:
+        axes: how each axis is called, by its name in a point's choice.
+        points: those that are done.
+        gap: that the choice is to make small.
+        budget: of macro F1; None as long as there was no choice.
+        failed: why points could not be carried out, by their names.
+        left: points that are neither done nor failed.
+        among: points that were done when the choice was made; None as long as there was none.
+        taken: the value of every axis but the seed; None where nothing is taken.
+        seen: the taken points on test, by seed; none where they are not audited yet.
+        looked: points that are not taken and have test figures all the same, from an earlier choice.
+    """
+
+    axes: Mapping[str, str]
+    points: tuple[Tried, ...]
+    gap: str
+    budget: float | None
+    failed: Mapping[str, tuple[str, ...]]
+    left: int
+    among: int | None
+    taken: Mapping[str, Any] | None
+    seen: tuple[Seen, ...]
+    looked: int
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything on one page.
 
@@ -91,6 +154,8 @@ class Page:
 
         examples: test images whose answer changed; only where the user asked for pictures.
         published: the published table that the recipe names, and ours beside it.
+        split: that the audits are of; `validation` only for a sweep of which nothing is taken.
+        sweep: all that was tried; None for a page of runs.
 
     Raises:
         ValueError: there is no step.
@@ -107,6 +172,8 @@ class Page:
     card: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     published: Beside | None = None
+    split: str = "test"
+    sweep: SweepPage | None = None
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -121,6 +188,11 @@ class Page:
     def last(self) -> StepPage:
         """The model that the run ends with."""
         return self.steps[-1]
+
+    @property
+    def ends(self) -> tuple[StepPage, ...]:
+        """The models that are held against the baseline: those that runs, or branches of a run, end with."""
+        return tuple(step for step in self.steps[1:] if not step.leads_on)
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -18,11 +18,13 @@ class Curve:
         series: its name, colour and shape, and the heights as dots, with whiskers where they have intervals.
         at: where on the x-axis each dot stands.
         markers: whether the points are marked; a curve of many points needs no marks.
+        joined: whether a line goes through the points.
     """
 
     series: Series
     at: tuple[float, ...]
     markers: bool = True
+    joined: bool = True
 
 
 def curves(found: Sequence[Curve], x: str, y: str, *, unit: bool = False) -> Spec:
@@ -44,7 +46,7 @@ def _trace(curve: Curve) -> Spec:
     one = curve.series
     trace: Spec = {
         "type": "scatter",
-        "mode": "lines+markers" if curve.markers else "lines",
+        "mode": ("lines+markers" if curve.joined else "markers") if curve.markers else "lines",
         "name": label(one.name),
         "x": [six(place) for place in curve.at],
         "y": [six(dot.value) for dot in one.dots],

@@ -42,6 +42,8 @@ def document(page: Page) -> dict[str, Any]:
         ],
         "notices": page.notices,
         "published": None if page.published is None else asdict(page.published),
+        "split": page.split,
+        "sweep": None if page.sweep is None else asdict(page.sweep),
     }
     return {key: _finite(value) for key, value in found.items()}
 

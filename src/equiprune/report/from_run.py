@@ -21,6 +21,7 @@ from equiprune.rundir import RunFolder, StepFolder
 
 FOUND = ("thresholds", "exits", "loss")  # what a step found out, shown with its settings
 UNFINISHED = "this run is not complete: it has no audit.json"
+TEST = "test"
 MOST_STEPS = 12
 MOST_NAMES = 6
 NO_FACTS = {"privileged": None, "unprivileged": None, "kept_iteration": None, "stopped": None}
@@ -33,8 +34,9 @@ def audit_steps(
     privileged: str,
     replicates: int,
     baseline: tuple[str, Audit] | None = None,
+    split: str = TEST,
 ) -> list[Audit]:
-    """The audit of every step on the test split, with its FATE against the baseline.
+    """The audit of every step on one split, with its FATE against the baseline.
 
     Args:
         run: its directory.
@@ -42,11 +44,12 @@ def audit_steps(
         privileged: the group to call so.
         replicates: bootstrap draws and permutations.
         baseline: its name and audit; None takes the first step, which then has no FATE.
+        split: whose images.
     """
     seed = run.read()["seed"]
     audits: list[Audit] = []
     for step in steps:
-        found = audit(run.predictions(step, "test"), privileged=privileged, replicates=replicates, seed=seed)
+        found = audit(run.predictions(step, split), privileged=privileged, replicates=replicates, seed=seed)
         point = step.read()["facts"].get("thresholds")
         found = found.model_copy(update={"thresholds": None if point is None else Thresholds(**point)})
         if baseline is None:
@@ -74,15 +77,17 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]) -> Page:
+def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit], *, split: str = TEST) -> Page:
     """What the report says of a run.
 
     Args:
         run: its directory.
         steps: the complete steps, the baseline first.
-        audits: their audits on test, in the same order.
+        audits: their audits, in the same order.
+        split: that they are of.
     """
-    record = run.read()
+    record, starts = run.read(), _starts(steps)
+    names = {step.number: step.name for step in steps}
     data = record["data"]
     return Page(
         title=run.path.resolve().name,
@@ -94,13 +99,26 @@ def page_of(run: RunFolder, steps: Sequence[StepFolder], audits: Sequence[Audit]
             "skipped": data["skipped"] or None,
         },
         environment={"seed": record["seed"], **record["environment"]},
-        steps=tuple(_step(run, step, audit) for step, audit in zip(steps, audits, strict=True)),
+        steps=tuple(
+            replace(
+                _step(run, step, audit, split=split),
+                after=names.get(starts[step.name], ""),
+                leads_on=step.number in starts.values(),
+            )
+            for step, audit in zip(steps, audits, strict=True)
+        ),
         notices=tuple(record["notices"]),
         facts=run.read_facts(),
+        split=split,
     )
 
 
-def _step(run: RunFolder, step: StepFolder, audit: Audit) -> StepPage:
+def _starts(steps: Sequence[StepFolder]) -> dict[str, int]:
+    """By step the number of the one that it began with: where its record does not say so, the one before it."""
+    return {step.name: step.read().get("start", step.number - 1) for step in steps}
+
+
+def _step(run: RunFolder, step: StepFolder, audit: Audit, *, split: str) -> StepPage:
     record, costs = step.read(), run.read_costs()
     found = {key: value for key in FOUND if (value := record["facts"].get(key))}
     return StepPage(
@@ -111,7 +129,7 @@ def _step(run: RunFolder, step: StepFolder, audit: Audit) -> StepPage:
         log=step.log(),
         saliency=step.saliency(),
         facts={**NO_FACTS, **record["facts"], **costs.get(step.name, {})},
-        predicted=summary(run.predictions(step, "test")),
+        predicted=summary(run.predictions(step, split)),
     )
 
 
@@ -147,7 +165,12 @@ def page_of_runs(runs: Sequence[RunFolder], *, images: bool = False) -> Page:
     if len(pages) == 1:
         return replace(pages[0], left_out=left)
     steps = [
-        replace(step, name=_named(run, step.name, alone=False), audit=_against(step.audit, first))
+        replace(
+            step,
+            name=_named(run, step.name, alone=False),
+            after=_named(run, step.after, alone=False) if step.after else "",
+            audit=_against(step.audit, first),
+        )
         for run, page in zip(whole, pages, strict=True)
         for step in page.steps
     ]

@@ -53,6 +53,18 @@ def signed(value: object, undefined: str = UNDEFINED) -> str:
     return f"{found:+.{places(found)}f}".replace("-", "−")
 
 
+def moved_by(change: Mapping[str, Any]) -> str:
+    """A change with its interval, where it has one.
+
+    Example:
+        >>> moved_by({"value": -0.1, "low": -0.15, "high": -0.05}), moved_by({"value": 0.1})
+        ('−0.100 [−0.150, −0.050]', '+0.100')
+    """
+    low, high = known(change.get("low")), known(change.get("high"))
+    told = signed(change.get("value"))
+    return told if low is None or high is None else f"{told} [{signed(low)}, {signed(high)}]"
+
+
 def p_value(value: object) -> str:
     """A p-value with its sign of relation.
 

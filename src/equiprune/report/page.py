@@ -21,6 +21,7 @@ from equiprune.report.draw import PALETTE
 from equiprune.report.numbers import count, visible
 from equiprune.report.plates import plates
 from equiprune.report.standards import MISSING, standards, unanswered
+from equiprune.report.sweepwords import on_test
 from equiprune.report.verdict import EVIDENCE, verdict
 
 __all__ = ["Page", "StepPage", "render"]
@@ -52,6 +53,8 @@ def render(page: Page) -> str:
         evidence=EVIDENCE,
         performance=tables.performance(page),
         fairness=tables.fairness(page),
+        ends=tables.ends(page),
+        on_test=None if page.sweep is None else on_test(page.sweep),
         plates=plates(page),
         methods=papertable.parts(page.models[:MOST_METHODS]),
         methods_left=max(0, len(page.models) - MOST_METHODS),

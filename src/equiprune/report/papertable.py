@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from equiprune.report.changes import fate_of
 from equiprune.report.content import Model
 from equiprune.report.numbers import known, visible
-from equiprune.report.verdict import fate_of
 
 MEASURES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 CRITERIA = {"eopp0": "Eopp0", "eopp1": "Eopp1", "eodd": "Eodd"}

@@ -10,8 +10,11 @@ from equiprune.report.class_gaps import class_gaps
 from equiprune.report.confusion import confusion
 from equiprune.report.content import Page, StepPage
 from equiprune.report.draw import Spec
-from equiprune.report.explorer import Explorer, explorer
+from equiprune.report.explorer import explorer
+from equiprune.report.marks import Explorer
+from equiprune.report.over_axis import over_axes
 from equiprune.report.saliency import saliency
+from equiprune.report.swept import swept
 
 EXPLORER = "explorer"
 
@@ -21,6 +24,7 @@ class Plates:
     """Figures by part; the explorer is None where there is one model."""
 
     explorer: Explorer | None
+    swept: tuple[figures.Figure, ...]
     comparison: tuple[figures.Figure, ...]
     scores: tuple[figures.Figure, ...]
     classes: tuple[figures.Figure, ...]
@@ -30,7 +34,7 @@ class Plates:
 
     def specs(self) -> dict[str, Spec]:
         """Every drawing by the id of its panel, in the order of the page."""
-        parts = (self.comparison, self.scores, self.classes, self.pruned, self.saliency, self.trained)
+        parts = (self.swept, self.comparison, self.scores, self.classes, self.pruned, self.saliency, self.trained)
         found = {panel.id: panel.spec for part in parts for figure in part for panel in figure.panels}
         return found if self.explorer is None else {EXPLORER: self.explorer.spec, **found}
 
@@ -38,7 +42,8 @@ class Plates:
 def plates(page: Page) -> Plates:
     """Draws all that the page's content allows."""
     return Plates(
-        explorer=explorer(page),
+        explorer=explorer(page) if page.sweep is None else swept(page, page.sweep),
+        swept=() if page.sweep is None else over_axes(page.sweep),
         comparison=(figures.per_group(page), figures.gaps(page)),
         scores=_there(by_score.roc(page), by_score.calibration(page)),
         classes=_there(class_gaps(page), confusion(page)),

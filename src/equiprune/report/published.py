@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from equiprune.choosing import half
+from equiprune.choosing import half_width
 from equiprune.metrics.tradeoff import CRITERIA, fate, mean_f1
 from equiprune.published import ROW, Row, Table, table
 from equiprune.report.content import Page
@@ -60,7 +60,7 @@ class Cell:
     @property
     def half(self) -> float | None:
         """Half of the 95 % interval over runs."""
-        return None if self.values is None else known(half(self.values))
+        return None if self.values is None else known(half_width(self.values))
 
     @property
     def theirs(self) -> str:
@@ -136,9 +136,9 @@ def with_published(page: Page, runs: Sequence[RunFolder]) -> Page:
         runs: in the order of the page; those that are not complete are not on it.
     """
     whole = [run for run in runs if run.complete] or list(runs)
-    recipe = whole[0].read()["recipe"]
-    if not recipe.get("published"):
+    if not names_table(whole[0]):
         return page
+    recipe = whole[0].read()["recipe"]
     alike = [run for run in whole if _but_seed(run) == _but_seed(whole[0])]
     audits = {model.name: model.audit for model in page.models}
     found = []
@@ -146,6 +146,11 @@ def with_published(page: Page, runs: Sequence[RunFolder]) -> Page:
         prefix = "" if len(whole) == 1 else f"{run.path.resolve().name}/"
         found.append({made: audits[prefix + step.name] for step, made in _made(run) if prefix + step.name in audits})
     return replace(page, published=_beside(table(recipe["published"]), found, page, recipe, len(whole) - len(alike)))
+
+
+def names_table(run: RunFolder) -> bool:
+    """Whether a run's recipe names a published table."""
+    return bool(run.read()["recipe"].get("published"))
 
 
 def _but_seed(run: RunFolder) -> dict[str, Any]:

@@ -138,18 +138,19 @@ def _groups(page: Page) -> list[Told]:
     unknown, groups = attribute.get("unknown") or 0, joined(list(page.groups))
     return [
         ("Groups", "Which attribute and groups?", (STANDING, TRIPOD, CARDS), f"{attribute['name']}: {groups}."),
-        ("Groups", "How many test images has each group?", (STANDING, TRIPOD, CLAIM), f"{told}. {support}"),
+        ("Groups", f"How many {page.split} images has each group?", (STANDING, TRIPOD, CLAIM), f"{told}. {support}"),
         (
             "Groups",
             "Of how many is the attribute unknown?",
             (STANDING,),
-            f"{counted(unknown, 'test image')}, in overall figures only.",
+            f"{counted(unknown, f'{page.split} image')}, in overall figures only.",
         ),
     ]
 
 
 def _model(page: Page) -> list[Told]:
-    steps = " → ".join(f"{step.name} ({step.method})" for step in page.steps)
+    between = "; " if len(page.ends) > 1 else " → "  # branches are no sequence
+    steps = between.join(f"{step.name} ({step.method})" for step in page.steps)
     versions = {**page.environment, **(page.environment.get("versions") or {})}
     named = ", ".join(f"{name} {versions[name]}" for name in SOFTWARE if name in versions) or "versions not recorded"
     seed = page.environment.get("seed")

@@ -6,9 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from equiprune.report.changes import LEVELLED, fate_of, group_moves, levelled_down
 from equiprune.report.content import Page, StepPage
-from equiprune.report.numbers import UNDEFINED, count, interval, known, noun_of, number, p_value, share, signed
-from equiprune.report.verdict import fate_of
+from equiprune.report.numbers import (
+    UNDEFINED,
+    count,
+    interval,
+    joined,
+    known,
+    measured,
+    noun_of,
+    number,
+    overlap,
+    p_value,
+    share,
+    signed,
+)
 
 PERFORMANCE = {
     "f1": "F1",
@@ -138,6 +151,28 @@ def _fate(page: Page, step: StepPage, gap: str) -> Cell:
     if step is page.first:
         return Cell("baseline")
     return Cell(signed(fate_of(step.audit, gap), undefined="undefined"))
+
+
+def ends(page: Page) -> Table:
+    """Each of several models that branches or runs end with, against the baseline; no rows for a single one."""
+    head = ("Model", "Overall F1", "Eopp1", "Against the baseline's Eopp1", "F1 by group", "FATE (Eopp1)")
+    return Table(head, tuple(_end(page.first, step) for step in page.ends) if len(page.ends) > 1 else ())
+
+
+def _end(first: StepPage, step: StepPage) -> tuple[str, ...]:
+    before, after = first.audit["gaps"]["eopp1"], step.audit["gaps"]["eopp1"]
+    apart = {True: "intervals overlap", False: "intervals do not overlap", None: "no intervals"}
+    old, new = known(before.get("value")), known(after.get("value"))
+    moves = group_moves(first.audit, step.audit)
+    level = f"; {LEVELLED}" if levelled_down(first.audit, step.audit) else ""
+    return (
+        step.name + (f", from {step.after}" if step.after not in ("", first.name) else ""),
+        measured(step.audit["overall"]["f1"]),
+        measured(after),
+        UNDEFINED if old is None or new is None else f"{signed(new - old)}; {apart[overlap(before, after)]}",
+        joined([f"{group} {signed(move)}" for group, move in moves.items()]) + level if moves else UNDEFINED,
+        signed(fate_of(step.audit, "eopp1"), undefined="undefined"),
+    )
 
 
 def by_class(step: StepPage) -> Table:
