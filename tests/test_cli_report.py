@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from equiprune.audit import audit
 from equiprune.cli import main
 from equiprune.predictions import Predictions
 from equiprune.report.from_run import MOST_STEPS, page_of_runs
+from equiprune.report.from_sweep import page_of_sweep
 from equiprune.rundir import RunFolder
+from equiprune.sweepdir import SweepFolder
 
 
 def _run(*arguments: str | Path) -> int:
@@ -48,7 +51,8 @@ def laid_out(path: Path, skills: Sequence[float] = (0.5, 1.0), *, complete: bool
     for number, skill in enumerate(skills, 1):
         step = path / "steps" / f"{number:02d}-{'vanilla' if number == 1 else 'fairprune'}"
         step.mkdir(parents=True)
-        predictions(skill).write(step / "predictions-test.parquet")
+        for split in ("validation", "test"):
+            predictions(skill).write(step / f"predictions-{split}.parquet")
         method = step.name.partition("-")[2]
         facts = {"parameters": 1000, "prunable": 900, "zeros": 0, "file_bytes": 4000, "seconds": 1.0}
         (step / "step.json").write_text(json.dumps({"method": method, "settings": {}, "facts": facts}))
@@ -203,3 +207,125 @@ def test_figures_are_written_where_they_were_asked_for(
     run = laid_out(tmp_path / "run")
     assert _run("report", run, "--out", tmp_path / "r.html", "--figures", tmp_path / "f") == 0
     assert f"2 files in {tmp_path / 'f'}" in capsys.readouterr().err
+
+
+def swept(path: Path, *, audited: bool = True, seeds: Sequence[int] = (0, 1)) -> Path:
+    """A sweep of two settings, of which the second is taken; one more point failed, and one is left."""
+    steps = [{"method": "vanilla"}, {"method": "fairprune", "beta": [0.1, 0.2]}]
+    (path / "points").mkdir(parents=True)
+    (path / "sweep.json").write_text(json.dumps({"recipe": {"seed": list(seeds), "step": steps}}))
+    for at, (seed, beta) in enumerate([(seed, beta) for seed in seeds for beta in (0.1, 0.2)]):
+        folder = laid_out(path / "points" / f"000{at}-aa", complete=audited and beta == 0.2)
+        _choose(folder, seed, beta)
+        figures = [
+            {"name": f"0{number}-{method}", "method": method, "f1": f1, "f1_by_group": {"f": f1, "m": f1 + 0.1},
+             "eopp0": gap, "eopp1": gap, "eodd": gap, "constant": False, "parameters": 9, "zeros": 0, "seconds": 1.0}
+            for number, method, f1, gap in ((1, "vanilla", 0.5, 0.2), (2, "fairprune", 0.5 - beta / 10, 0.2 - beta / 2))
+        ]  # fmt: skip
+        (folder / "point.json").write_text(json.dumps({"steps": figures}))
+    for at, name in ((7, "error.json"), (8, "unfinished.part")):
+        folder = path / "points" / f"000{at}-aa"
+        folder.mkdir()
+        _choose(folder, 5, 0.1)
+        (folder / name).write_text(json.dumps({"problems": ["the loss is no number"]}))
+    return path
+
+
+def _choose(folder: Path, seed: int, beta: float) -> None:
+    folder.with_suffix(".choice.json").write_text(json.dumps({"seed": seed, "2.beta": beta}))
+
+
+def _took(path: Path, points: str) -> None:
+    rows = [{"taken": False, "points": "0000-aa"}, {"taken": True, "points": points}]
+    content = {"gap": "eopp0", "budget": 0.01, "points": 4, "outcomes": rows if points else rows[:1]}
+    (path / "outcomes.json").write_text(json.dumps(content))
+
+
+def test_a_sweep_shows_the_taken_run_on_test_and_all_on_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = swept(tmp_path / "sweep")
+    _took(path, "0001-aa 0003-aa")
+    out = tmp_path / "r.html"
+    assert _run("report", path, "--out", out) == 0
+    assert "1 run of the sweep (0007-aa): the loss is no number" in capsys.readouterr().err
+    page = page_of_sweep(SweepFolder(path))
+    assert (page.title, page.split) == ("sweep", "test")
+    assert [step.name for step in page.steps] == ["01-vanilla", "02-fairprune"]
+    assert page.sweep is not None
+    assert [point.name for point in page.sweep.points] == ["0000-aa", "0001-aa", "0002-aa", "0003-aa"]
+    assert (page.sweep.gap, page.sweep.budget, page.sweep.left, page.sweep.among) == ("eopp0", 0.01, 1, 4)
+    assert page.sweep.taken == {"2.beta": 0.2}
+    assert [one.seed for one in page.sweep.seen] == [0, 1]
+    assert page.sweep.looked == 0
+    html = out.read_text()
+    assert "Trade-off of all that was tried, on validation" in html
+    assert "The taken setting on test, seed by seed" in html
+    assert "Eopp0 over beta, on validation" in html
+    before = out.read_bytes()
+    assert _run("report", path, "--out", out) == 0
+    assert out.read_bytes() == before
+
+
+def test_a_sweep_without_a_choice_shows_its_baseline_on_validation(tmp_path: Path) -> None:
+    path = swept(tmp_path / "sweep", audited=False)
+    page = page_of_sweep(SweepFolder(path))
+    assert page.split == "validation"
+    assert [step.name for step in page.steps] == ["01-vanilla"]
+    assert page.sweep is not None
+    assert page.sweep.budget is None
+    _took(path, "")
+    assert page_of_sweep(SweepFolder(path)).sweep is not None
+    _took(path, "0001-aa 0003-aa")
+    unaudited = page_of_sweep(SweepFolder(path))
+    assert unaudited.split == "validation"
+    assert unaudited.sweep is not None
+    assert (unaudited.sweep.taken, unaudited.sweep.seen) == ({"2.beta": 0.2}, ())
+
+
+def test_test_figures_of_an_earlier_choice_are_counted(tmp_path: Path) -> None:
+    path = swept(tmp_path / "sweep")
+    _took(path, "0000-aa")
+    page = page_of_sweep(SweepFolder(path))
+    assert page.sweep is not None
+    assert page.sweep.looked == 2
+
+
+def test_many_reasons_to_fail_are_cut_short(tmp_path: Path) -> None:
+    path = swept(tmp_path / "sweep", seeds=(0,))
+    for at in range(20, 32):
+        folder = path / "points" / f"00{at}-aa"
+        folder.mkdir()
+        _choose(folder, at, 0.1)
+        (folder / "error.json").write_text(json.dumps({"problems": [f"reason {at // 11 if at == 31 else at}"]}))
+    left = page_of_sweep(SweepFolder(path)).left_out
+    assert len(left) == 11
+    assert left[-1] == "runs of the sweep for 3 more reasons: see their error.json"
+
+
+def test_what_is_no_sweep_to_report_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, run, out = swept(tmp_path / "sweep"), laid_out(tmp_path / "run"), tmp_path / "r.html"
+    assert _run("report", run, path, "--out", out) == 2
+    assert "a sweep has a page of its own. Name nothing beside it" in capsys.readouterr().err
+    (path / "outcomes.json").write_text("[]")
+    assert _run("report", path, "--out", out) == 3
+    assert "outcomes.json: expected a JSON object" in capsys.readouterr().err
+    (path / "outcomes.json").unlink()
+    shutil.rmtree(path / "points")
+    assert _run("report", path, "--out", out) == 2
+    assert "no point of this sweep is done yet" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_branches_are_known_by_the_steps_they_began_with(tmp_path: Path) -> None:
+    run = laid_out(tmp_path / "run", (0.5, 0.8, 1.0, 1.2))
+    for step, start in zip(sorted((run / "steps").iterdir()), (0, 1, 0, 3), strict=True):
+        record = json.loads((step / "step.json").read_text())
+        (step / "step.json").write_text(json.dumps({**record, "start": start}))
+    page = page_of_runs([RunFolder(run)])
+    assert [step.leads_on for step in page.steps] == [True, False, True, False]
+    assert [step.after for step in page.steps] == ["", "01-vanilla", "", "03-fairprune"]
+    assert [step.name for step in page.ends] == ["02-fairprune", "04-fairprune"]
+    both = page_of_runs([RunFolder(run), RunFolder(laid_out(tmp_path / "other"))])
+    assert [step.name for step in both.ends] == ["run/02-fairprune", "run/04-fairprune", "other/02-fairprune"]
+    assert both.steps[3].after == "run/03-fairprune"

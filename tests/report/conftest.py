@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 from equiprune.predictions import Predictions
+from equiprune.report.content import Seen, SweepPage, Tried
 from equiprune.report.modelcard import ModelCard
 from equiprune.report.page import Page, StepPage
 from equiprune.report.predicted import summary
@@ -206,6 +209,59 @@ def made(groups: Sequence[str], classes: Sequence[str], text: Callable[[str], st
         left_out=(text("runs/broken: this run is not complete"),),
         card={field: text("as we know it") for field in ModelCard.model_fields if field != "funding"},
     )  # fmt: skip
+
+
+def validated(groups: Sequence[str], f1: float, gap: float, method: str) -> dict[str, Any]:
+    """A step as `point.json` has it."""
+    return {
+        "name": f"{'01' if method == 'vanilla' else '02'}-{method}", "method": method, "f1": f1, "eopp1": gap,
+        "f1_by_group": {group: f1 + 0.05 * at - 0.02 for at, group in enumerate(groups)}, "eopp0": gap / 8,
+        "eodd": gap / 2, "constant": False, "parameters": 11_200_000, "zeros": 0 if method == "vanilla" else 2_240_000,
+        "seconds": 3.2,
+    }  # fmt: skip
+
+
+def tried(
+    groups: Sequence[str], seeds: Sequence[int], betas: Sequence[Any], ratios: Sequence[Any]
+) -> tuple[Tried, ...]:
+    """A full grid: with beta the gap shrinks, with the ratio F1 does."""
+    return tuple(
+        Tried(
+            f"{number:04d}-0a1b2c3d", {"seed": seed, "2.beta": beta, "2.ratio": ratio},
+            (validated(groups, 0.6 + 0.01 * seed, 0.2, "vanilla"),
+             validated(groups, 0.6 + 0.012 * seed - 0.2 * float(ratio) - 0.1 * float(beta) ** 2,
+                       0.2 - 0.3 * float(beta) + 0.005 * seed, "fairprune")),
+        )
+        for number, (seed, beta, ratio) in enumerate(product(seeds, betas, ratios))
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sweep_of() -> Callable[..., SweepPage]:
+    def made_up(
+        groups: Sequence[str] = ("female", "male"),
+        seeds: Sequence[int] = (0, 1, 2),
+        betas: Sequence[Any] = (0.1, 0.2, 0.4),
+        ratios: Sequence[Any] = (0.1, 0.35),
+        **parts: Any,  # noqa: ANN401
+    ) -> SweepPage:
+        seen = tuple(
+            Seen(seed, validated(groups, 0.6, 0.2, "vanilla"), validated(groups, 0.57 + 0.01 * seed, 0.15, "fairprune"))
+            for seed in seeds
+        )
+        found = SweepPage(
+            axes={"seed": "seed", "2.beta": "beta", "2.ratio": "ratio"}, points=tried(groups, seeds, betas, ratios),
+            gap="eopp1", budget=0.05, failed={"0099-ffffffff": ("no such thing",)}, left=0, among=len(seeds) * 6,
+            taken={"2.beta": 0.2, "2.ratio": 0.1}, seen=seen, looked=0,
+        )  # fmt: skip
+        return replace(found, **parts)
+
+    return made_up
+
+
+@pytest.fixture(scope="session")
+def swept_page(page: Page, sweep_of: Callable[..., SweepPage]) -> Page:
+    return replace(page, sweep=sweep_of())
 
 
 @pytest.fixture(scope="session")

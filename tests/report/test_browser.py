@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ CHROMIUM = next(
 LIGHT_BLUE, DARK_BLUE = "rgb(0, 114, 178)", "rgb(91, 184, 240)"
 PLOTS = 26
 FOREIGN = "script|img|iframe|object|b|br|i|font|sup|base|link|form|input|math|svg onload"
+AXE = files("axe_playwright_python") / "axe.min.js"
+BARRIERS = """
+axe.run(document, { resultTypes: ["violations"] }).then((found) => found.violations
+  .filter((one) => one.impact === "serious" || one.impact === "critical")
+  .map((one) => [one.id, ...one.nodes.slice(0, 3).map((node) => node.html.slice(0, 200) + " " + node.failureSummary)]))
+"""
 QUIET = ("gpu", "quic", "background-networking", "component-update", "sync")
 # A browser that is spoken to through pipes listens at 3 and writes to 4.
 STARTER = (
@@ -270,4 +277,41 @@ def test_it_prints_with_its_figures(browser: Browser, file: Path) -> None:
     content = base64.b64decode(browser.call("Page.printToPDF", printBackground=True)["data"])
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 5
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_axe_finds_no_barrier(
+    browser: Browser, page: Page, swept_page: Page, tmp_path: Path, kind: str, theme: str, width: int
+) -> None:
+    """Every rule of axe-core for what keeps people with disabilities out; all that is folded is open."""
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    browser.show(written(swept_page if kind == "sweep" else page, tmp_path), width=width)
+    browser.ask("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    browser.ask(AXE.read_text(encoding="utf-8") + ";0")
+    assert browser.ask(BARRIERS) == []
+
+
+def test_axe_would_find_one(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "bad.html"
+    file.write_text("<html lang='en' data-drawn='0'><title>x</title><main><h1>x</h1><button></button></main></html>")
+    browser.show(file)
+    browser.ask(AXE.read_text(encoding="utf-8") + ";0")
+    assert [found[0] for found in browser.ask(BARRIERS)] == ["button-name"]
+
+
+def test_choosing_a_setting_of_a_sweep_shows_its_values_and_groups(
+    browser: Browser, swept_page: Page, tmp_path: Path
+) -> None:
+    browser.show(written(swept_page, tmp_path))
+    assert browser.ask("document.getElementById('explorer-name').textContent") == "beta 0.2 · ratio 0.1"
+    browser.ask("(() => { const box = document.getElementById('explorer-model'); box.selectedIndex = 1;"
+                "box.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    assert browser.ask("document.getElementById('explorer-name').textContent") == "beta 0.1 · ratio 0.1"
+    assert browser.ask("document.getElementById('explorer-settings').textContent").startswith(
+        "On validation, mean over 3"
+    )
+    assert "female" in browser.ask("document.getElementById('explorer-groups').innerText")
+    assert browser.ask("document.getElementById('explorer-gaps').rows.length") == 3
     assert browser.complaints() == []

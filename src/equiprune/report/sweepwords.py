@@ -34,8 +34,8 @@ def choice_sentence(sweep: SweepPage) -> str:
     rule = f"the smallest {gap} that loses at most {sweep.budget:g} of macro F1 against its first step"
     if sweep.taken is None:
         return (
-            f"None was taken: no setting has {rule}, and is not constant. Everything here is on validation; no test "
-            "figure exists."
+            f"None was taken: no setting loses at most {sweep.budget:g} of macro F1 against its first step, has a gap "
+            "and does not say the same of every image. Everything here is on validation; no test figure exists."
         )
     shown = "are shown" if sweep.looked else "exist"
     test = f" Test figures {shown} for the taken one only." if sweep.seen else ""
@@ -84,8 +84,8 @@ def sweep_warnings(sweep: SweepPage) -> list[str]:
         found.append("The setting was taken by one training run each; another seed may take another.")
     if sweep.looked:
         found.append(
-            f"{counted(sweep.looked, 'other run')} of this sweep has test figures too, from an earlier choice: who has "
-            "seen them has not chosen blindly."
+            f"{counted(sweep.looked, 'other run')} of this sweep {'has' if sweep.looked == 1 else 'have'} test figures "
+            "too, from an earlier choice: who has seen them has not chosen blindly."
         )
     if not sweep.seen:
         found.append(
