@@ -51,8 +51,8 @@ def laid_out(path: Path, skills: Sequence[float] = (0.5, 1.0), *, complete: bool
     for number, skill in enumerate(skills, 1):
         step = path / "steps" / f"{number:02d}-{'vanilla' if number == 1 else 'fairprune'}"
         step.mkdir(parents=True)
-        for split in ("validation", "test"):
-            predictions(skill).write(step / f"predictions-{split}.parquet")
+        for part in ("validation", "test"):
+            predictions(skill).write(step / f"predictions-{part}.parquet")
         method = step.name.partition("-")[2]
         facts = {"parameters": 1000, "prunable": 900, "zeros": 0, "file_bytes": 4000, "seconds": 1.0}
         (step / "step.json").write_text(json.dumps({"method": method, "settings": {}, "facts": facts}))

@@ -120,6 +120,13 @@ def test_one_outcome_is_taken_and_only_its_points_are_audited(swept: Sweep) -> N
     assert (swept.path / "outcomes.csv").read_text().splitlines()[0].startswith("2.beta,2.ratio,f1,gap,lost,fate,")
 
 
+def test_the_sweep_has_a_page_with_all_of_it(swept: Sweep) -> None:
+    assert "Trade-off of all that was tried, on validation" in (swept.path / "report.html").read_text(encoding="utf-8")
+    found = json.loads((swept.path / "report.json").read_text(encoding="utf-8"))
+    assert [point["name"] for point in found["sweep"]["points"]] == [folder.path.name for folder in swept.points()]
+    assert found["split"] == "test"
+
+
 def test_it_carries_on_and_does_nothing_twice(swept: Sweep, lesions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = models(swept)
     path = recipe(swept.path.parent, lesions, seed="[0, 1]")
