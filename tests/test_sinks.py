@@ -111,8 +111,8 @@ def test_mlflow_has_settings_figures_and_the_report_of_every_point(
     experiment = client.get_experiment_by_name("skin")
     assert experiment is not None
     found = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
-    assert sorted(found) == [folder.path.name for folder in sweep.points()]
-    own = found[taken.path.name]
+    assert sorted(found) == [folder.name for folder in sweep.points()]
+    own = found[taken.name]
     assert own.data.params["step/2/method/budget"] == "1.0"
     assert own.data.params["step/2/name"] == "fairprune"
     history = client.get_metric_history(own.info.run_id, "01-vanilla/f1")
@@ -122,9 +122,9 @@ def test_mlflow_has_settings_figures_and_the_report_of_every_point(
     assert own.data.metrics["test/gaps/eopp0"] == Audit.read(run.audit).gaps["eopp0"].value
     assert [file.path for file in client.list_artifacts(own.info.run_id)] == ["report.html"]
     assert {name: one.info.status for name, one in found.items()} == {
-        folder.path.name: "FINISHED" if folder == taken else "RUNNING" for folder in sweep.points()
+        folder.name: "FINISHED" if folder == taken else "RUNNING" for folder in sweep.points()
     }
-    assert "test/gaps/eopp0" not in found[sweep.points()[1].path.name].data.metrics
+    assert "test/gaps/eopp0" not in found[sweep.points()[1].name].data.metrics
 
 
 class Broken:

@@ -104,7 +104,7 @@ def test_what_points_share_is_done_once(swept: Sweep) -> None:
 
 def test_the_study_has_every_point_once(swept: Sweep) -> None:
     trials = swept.study().get_trials()
-    assert sorted(trial.user_attrs["point"] for trial in trials) == [folder.path.name for folder in swept.points()]
+    assert sorted(trial.user_attrs["point"] for trial in trials) == [folder.name for folder in swept.points()]
     assert all(set(trial.params) == {"seed", "2.beta", "2.ratio"} for trial in trials)
 
 
@@ -114,7 +114,7 @@ def test_one_outcome_is_taken_and_only_its_points_are_audited(swept: Sweep) -> N
     assert [(row["2.beta"], row["2.ratio"]) for row in rows] == [(0.1, 0.1), (0.1, 0.2), (0.33, 0.1), (0.33, 0.2)]
     (taken,) = [row for row in rows if row["taken"]]
     assert taken["gap"] == min(row["gap"] for row in rows if row["gap"] is not None)
-    audited = {folder.path.name for folder in swept.points() if (folder.path / "audit.json").is_file()}
+    audited = {folder.name for folder in swept.points() if (folder.path / "audit.json").is_file()}
     assert audited == set(taken["points"].split())
     assert len(audited) == 2
     assert (swept.path / "outcomes.csv").read_text().splitlines()[0].startswith("2.beta,2.ratio,f1,gap,lost,fate,")
@@ -123,7 +123,7 @@ def test_one_outcome_is_taken_and_only_its_points_are_audited(swept: Sweep) -> N
 def test_the_sweep_has_a_page_with_all_of_it(swept: Sweep) -> None:
     assert "Trade-off of all that was tried, on validation" in (swept.path / "report.html").read_text(encoding="utf-8")
     found = json.loads((swept.path / "report.json").read_text(encoding="utf-8"))
-    assert [point["name"] for point in found["sweep"]["points"]] == [folder.path.name for folder in swept.points()]
+    assert [point["name"] for point in found["sweep"]["points"]] == [folder.name for folder in swept.points()]
     assert found["split"] == "test"
 
 
@@ -178,7 +178,7 @@ def test_workers_that_are_killed_lose_nothing(lesions: Path, tmp_path: Path) -> 
     at_war(war)
     assert models(war) == models(peace)
     names = [trial.user_attrs["point"] for trial in war.study().get_trials()]
-    assert sorted(names) == [folder.path.name for folder in war.points()]
+    assert sorted(names) == [folder.name for folder in war.points()]
     results = [[json.loads(folder.result.read_text()) for folder in sweep.points()] for sweep in (peace, war)]
     for before, after in zip(*results, strict=True):
         for one, other in zip(before["steps"], after["steps"], strict=True):

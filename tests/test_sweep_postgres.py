@@ -74,6 +74,6 @@ def test_two_workers_share_one_study(server: str, lesions: Path, tmp_path: Path)
     told = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
     names = [trial.user_attrs["point"] for trial in sweep.study().get_trials()]
-    assert sorted(names) == [folder.path.name for folder in sweep.points()]
+    assert sorted(names) == [folder.name for folder in sweep.points()]
     assert all(folder.result.is_file() for folder in sweep.points())
     assert not (sweep.path / "study.db").exists()

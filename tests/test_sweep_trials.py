@@ -72,9 +72,9 @@ def test_each_setting_is_tried_with_all_seeds_and_one_is_taken(searched: Sweep) 
     found = json.loads((searched.path / "outcomes.json").read_text())
     assert len(found["outcomes"]) == 3
     (taken,) = [row for row in found["outcomes"] if row["taken"]]
-    assert [folder.path.name for folder in searched.points() if folder.audited] == taken["points"].split()
+    assert [folder.name for folder in searched.points() if folder.run.complete] == taken["points"].split()
     names = [trial.user_attrs["point"] for trial in searched.study().get_trials()]
-    assert sorted(names) == [folder.path.name for folder in searched.points()]
+    assert sorted(names) == [folder.name for folder in searched.points()]
 
 
 def test_more_trials_carry_a_search_on(searched: Sweep, lesions: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,5 +131,5 @@ def test_a_worker_of_a_search_may_die(lesions: Path, tmp_path: Path) -> None:
     assert len(set(settings_of(sweep))) == 3
     assert {name: sweep.results()[name] for name in before} == before
     names = [trial.user_attrs["point"] for trial in sweep.study().get_trials()]
-    assert sorted(names) == [folder.path.name for folder in sweep.points()]
+    assert sorted(names) == [folder.name for folder in sweep.points()]
     assert not (sweep.path / "study.db").exists()

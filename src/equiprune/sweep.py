@@ -7,7 +7,6 @@ trials, points are added one setting at a time, as Optuna's search proposes them
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import traceback
@@ -31,52 +30,12 @@ from equiprune.metrics.notices import constant
 from equiprune.progress import say
 from equiprune.pruning.watching import GAPS
 from equiprune.run import Place, carry_out
-from equiprune.rundir import RunFolder
+from equiprune.rundir import RunFolder, read_object
 from equiprune.search import Tried, proposed, size
+from equiprune.sweepdir import PointFolder, SweepFolder
 
 SCHEMA = "equiprune-sweep/1"
 PAUSE = 0.5  # seconds between looks at points that others have in hand
-
-
-@dataclass(frozen=True)
-class PointFolder:
-    """`points/KEY/`: a run's directory, with `point.json` once its steps are done, or `error.json`.
-
-    Args:
-        path: the folder.
-    """
-
-    path: Path
-
-    @property
-    def choice(self) -> dict[str, Any]:
-        """The value of every axis."""
-        return _read(self.path.with_suffix(".choice.json"))
-
-    @property
-    def result(self) -> Path:
-        """Validation figures, and the mark that the point is done."""
-        return self.path / "point.json"
-
-    @property
-    def error(self) -> Path:
-        """Why the point could not be carried out."""
-        return self.path / "error.json"
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.result.is_file() or self.error.is_file()
-
-    @property
-    def audited(self) -> bool:
-        """Whether its test figures were computed."""
-        return RunFolder(self.path).complete
-
-    @property
-    def lock(self) -> FileLock:
-        """Held by the worker that has it in hand."""
-        return FileLock(self.path.with_suffix(".lock"))
 
 
 @dataclass(frozen=True)
@@ -118,7 +77,7 @@ class Sweep:
             "manifest_sha256": sha256(manifest),
             "version": version("equiprune"),
             "study": f"{self.path.name}-{uuid.uuid4().hex[:8]}",
-            "trials": trials,
+            "trials": None if trials is None else min(trials, size(grid)),
             "gap": gap,
         }
         self.path.mkdir(parents=True, exist_ok=True)
@@ -129,15 +88,15 @@ class Sweep:
                 self._add(choice, number)
 
     def _begin(self, own: Mapping[str, Any]) -> None:
-        if not self.record.is_file():
+        if not self.folder.record.is_file():
             others = [path.name for path in self.path.iterdir() if not path.name.startswith(".")]
             if others:
                 what = f"holds other files ({others[0]} ...)"
                 raise UsageError(Problem(what, file=str(self.path), hint="Choose another --out"))
-            write_json(self.record, own)
+            write_json(self.folder.record, own)
         self._check(own)
-        if (found := _read(self.record))["trials"] != own["trials"]:
-            write_json(self.record, {**found, "trials": own["trials"]})
+        if (found := self.folder.read())["trials"] != own["trials"]:
+            write_json(self.folder.record, {**found, "trials": own["trials"]})
 
     def joined(self) -> Grid:
         """The grid of the sweep in this directory.
@@ -146,9 +105,9 @@ class Sweep:
             UsageError: there is none, or it was begun by another version.
             DataError: its manifest has changed.
         """
-        if not self.record.is_file():
+        if not self.folder.record.is_file():
             raise UsageError(Problem("this folder is no sweep: it has no sweep.json", file=str(self.path)))
-        found = _read(self.record)
+        found = self.folder.read()
         grid = Grid.of(found["recipe"], found["where"], Path(found["folder"]))
         manifest = Path(grid.recipe({axis.name: axis.values[0] for axis in grid.axes}).data.manifest)
         there = sha256(manifest) if manifest.is_file() else "none: there is no such file"
@@ -156,7 +115,7 @@ class Sweep:
         return grid
 
     def _check(self, own: Mapping[str, Any]) -> None:
-        found = _read(self.record)
+        found = self.folder.read()
         names = {"recipe_sha256": "recipe", "manifest_sha256": "manifest", "version": "version of equiprune"}
         problems = [
             Problem(f"this sweep was begun with another {name}: {found[key][:12]}, not {own[key][:12]}",
@@ -175,23 +134,18 @@ class Sweep:
             raise UsageError(problems)
 
     @property
-    def record(self) -> Path:
-        """What the sweep is."""
-        return self.path / "sweep.json"
-
-    def point(self, choice: Mapping[str, Any], number: int) -> PointFolder:
-        """The folder of a point, by its number and its values."""
-        return PointFolder(self.path / "points" / f"{number:04d}-{digest(choice)[:8]}")
+    def folder(self) -> SweepFolder:
+        """Which file is where."""
+        return SweepFolder(self.path)
 
     def points(self) -> list[PointFolder]:
         """All that are known, in their order."""
-        found = sorted((self.path / "points").glob("*.choice.json"))
-        return [PointFolder(path.with_name(path.name.removesuffix(".choice.json"))) for path in found]
+        return self.folder.points()
 
     def _add(self, choice: Mapping[str, Any], number: int) -> None:
-        path = self.point(choice, number).path.with_suffix(".choice.json")
-        if not path.is_file():
-            write_json(path, choice)
+        point = self.folder.point(f"{number:04d}-{digest(choice)[:8]}")
+        if not point.chosen.is_file():
+            write_json(point.chosen, choice)
 
     def forgive(self) -> None:
         """Points that failed are to be tried once more."""
@@ -200,7 +154,7 @@ class Sweep:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """The content of `point.json` of every point that is done, by its name."""
-        return {folder.path.name: _read(folder.result) for folder in self.points() if folder.result.is_file()}
+        return {folder.name: read_object(folder.result) for folder in self.points() if folder.result.is_file()}
 
     def study(self) -> optuna.Study:
         """Optuna's study, made where there is none.
@@ -208,7 +162,7 @@ class Sweep:
         Raises:
             UsageError: the storage cannot be reached.
         """
-        return study.opened(self.path, _read(self.record)["study"], self.storage)
+        return study.opened(self.path, self.folder.read()["study"], self.storage)
 
     def work(self, grid: Grid, place: Place) -> int:
         """Carries out points until none is left that nobody has in hand; returns how many this worker did.
@@ -240,11 +194,11 @@ class Sweep:
     def _more(self, grid: Grid) -> bool:
         """Adds a setting that a search proposes, with all seeds; False where no more are asked for."""
         with FileLock(self.path / ".search.lock"):
-            found = _read(self.record)
+            found = self.folder.read()
             if found["trials"] is None:
                 return False
             tried = self._tried(found["gap"])
-            if len(tried) >= min(found["trials"], size(grid)):
+            if len(tried) >= found["trials"]:
                 return False
             seeds = next((axis.values for axis in grid.axes if axis.name == SEED), None)
             choice = proposed(grid, tried, 0 if seeds else int(grid.raw.get(SEED, 0)))
@@ -285,7 +239,7 @@ class Sweep:
 
     def _carried_out(self, folder: PointFolder, grid: Grid, place: Place) -> None:
         choice = folder.choice
-        say(f"{folder.path.name}: {_told(choice)}")
+        say(f"{folder.name}: {_told(choice)}")
         own = Place(
             out=folder.path, device=place.device, cache=place.cache or self.path / "cache", command=place.command,
             shelf=self.path / "steps", audited=False, sinks=place.sinks,
@@ -305,13 +259,13 @@ class Sweep:
             write_json(folder.result, {"choice": choice, "steps": found})
 
     def _failed(self, folder: PointFolder, error: Exception, problems: list[str]) -> None:
-        say(f"{folder.path.name} failed: {type(error).__name__}: {problems[0]}")
+        say(f"{folder.name} failed: {type(error).__name__}: {problems[0]}")
         write_json(folder.error, {"choice": folder.choice, "kind": type(error).__name__, "problems": problems})
 
     def _record(self, grid: Grid) -> None:
         """Adds what is done to the study, each point once, whoever did it."""
         with FileLock(self.path / ".study.lock"):
-            study.record(self.study(), grid, self.results(), _read(self.record)["gap"])
+            study.record(self.study(), grid, self.results(), self.folder.read()["gap"])
 
 
 def _figures(run: RunFolder) -> Iterator[dict[str, Any]]:
@@ -340,8 +294,3 @@ def _known(value: float) -> float | None:
 
 def _told(choice: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in choice.items()) or "the only point"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found

@@ -28,7 +28,8 @@ from equiprune.progress import say
 if TYPE_CHECKING:
     from equiprune.choosing import Outcome
     from equiprune.grid import Grid
-    from equiprune.sweep import PointFolder, Sweep
+    from equiprune.sweep import Sweep
+    from equiprune.sweepdir import PointFolder
 
 CHOICE = Group("Which point is taken", sort_key=2)
 
@@ -207,7 +208,7 @@ def _plan(grid: Grid, own: Sweep, trials: int | None) -> None:
         print(f"of {size(grid):,} settings, each with all seeds, {min(trials, size(grid)):,} are searched for")
     for axis in grid.axes:
         print(f"  {axis.name}: {', '.join(map(str, axis.values))}")
-    done = [folder for folder in own.points() if folder.result.is_file()] if own.record.is_file() else []
+    done = [folder for folder in own.points() if folder.result.is_file()] if own.folder.record.is_file() else []
     seconds: dict[str, list[float]] = {}
     for folder in done:
         for step in json.loads(folder.result.read_text())["steps"]:
@@ -224,7 +225,7 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
     from equiprune.choosing import chosen, outcomes
 
     done = own.results()
-    failed = [folder.path.name for folder in own.points() if folder.error.is_file()]
+    failed = [folder.name for folder in own.points() if folder.error.is_file()]
     for name in failed:
         say(f"{name} failed: see {own.path / 'points' / name / 'error.json'}")
     if not done:
@@ -232,7 +233,7 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
     found = outcomes(done, choice.gap)
     taken = found[0] if len(found) == 1 else chosen(found, choice.budget)  # of seeds alone nothing is chosen
     names = () if taken is None else taken.points
-    seen = [folder.path.name for folder in own.points() if folder.audited and folder.path.name not in names]
+    seen = [folder.name for folder in own.points() if folder.run.complete and folder.name not in names]
     rows = [_row(one, one is taken) for one in found]
     _write_table(own.path / "outcomes.csv", rows)
     write_json(own.path / "outcomes.json", {
@@ -246,7 +247,7 @@ def _ended(own: Sweep, grid: Grid, choice: ChoiceOptions, work: WorkOptions) -> 
             "seen them has chosen on test as well")  # fmt: skip
     if taken is None:
         say(f"nothing is taken: no outcome loses at most {choice.budget:g} of macro F1, has a gap and is not constant")
-    pages = [_audited(own, grid, folder, work) for folder in own.points() if folder.path.name in names]
+    pages = [_audited(own, grid, folder, work) for folder in own.points() if folder.name in names]
     if work.json:
         print(json.dumps({
             "sweep": str(own.path), "outcomes": str(own.path / "outcomes.json"), "taken": list(names),

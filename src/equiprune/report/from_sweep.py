@@ -15,7 +15,7 @@ from equiprune.report.from_run import audit_steps, page_of, page_of_runs
 from equiprune.report.numbers import counted, known
 from equiprune.report.published import names_table, with_published
 from equiprune.rundir import RunFolder, StepFolder
-from equiprune.sweepdir import PointRecord, SweepFolder
+from equiprune.sweepdir import PointFolder, SweepFolder
 
 GAPS = ("eopp0", "eopp1", "eodd")
 VALIDATION = "validation"
@@ -55,7 +55,7 @@ def page_of_sweep(sweep: SweepFolder, *, images: bool = False) -> Page:
         UsageError: no point is done.
     """
     points, found = sweep.points(), sweep.outcomes()
-    done = [one for one in points if one.steps is not None]
+    done = [one for one in points if one.result.is_file()]
     if not done:
         raise UsageError(Problem("no point of this sweep is done yet", file=str(sweep.path)))
     row = next((one for one in (found or {}).get("outcomes", ()) if one["taken"]), None)
@@ -89,19 +89,20 @@ def _on_validation(run: RunFolder) -> Page:
 
 
 def _content(
-    sweep: SweepFolder, points: Sequence[PointRecord], found: Mapping[str, Any] | None, taken: Sequence[PointRecord]
+    sweep: SweepFolder, points: Sequence[PointFolder], found: Mapping[str, Any] | None, taken: Sequence[PointFolder]
 ) -> SweepPage:
     record = sweep.read()
     choice = None if not taken else {axis: value for axis, value in taken[0].choice.items() if axis != SEED}
-    settled = sum(one.steps is not None or one.problems is not None for one in points)
+    seeds = record["recipe"].get(SEED)
+    asked = (record.get("trials") or 0) * (len(seeds) if isinstance(seeds, list) else 1)
     found = found or {}
     return SweepPage(
         axes=axis_titles(points[0].choice, record["recipe"].get("step", ())),
-        points=tuple(Tried(one.name, one.choice, one.steps) for one in points if one.steps is not None),
+        points=tuple(Tried(one.name, one.choice, steps) for one in points if (steps := one.steps) is not None),
         gap=found.get("gap", "eopp1"),
         budget=known(found.get("budget")),
-        failed={one.name: one.problems for one in points if one.problems is not None},
-        left=max(len(points), record.get("trials") or 0) - settled,
+        failed={one.name: problems for one in points if (problems := one.problems) is not None},
+        left=max(len(points), asked) - sum(one.settled for one in points),
         among=found.get("points"),
         taken=choice,
         seen=(),
@@ -133,7 +134,7 @@ def _whole(axis: str, name: str, steps: Sequence[Mapping[str, Any]]) -> str:
     return f"{name} of step {section} ({steps[int(section) - 1]['method']})"
 
 
-def _seen(points: Sequence[PointRecord]) -> Iterable[Seen]:
+def _seen(points: Sequence[PointFolder]) -> Iterable[Seen]:
     for one in points:
         steps = one.run.steps()
         yield Seen(one.choice.get(SEED), _figures(one.run, steps[0]), _figures(one.run, steps[-1]))
