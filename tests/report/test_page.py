@@ -187,6 +187,17 @@ def test_a_gap_is_called_chance_or_not_by_its_p_value(page: Page) -> None:
         assert said in verdict(changed(page, 1, gaps=gaps)).sentences[1]
 
 
+def test_other_gaps_are_named_where_they_are_no_chance_even_so(page: Page) -> None:
+    gaps = page.last.audit["gaps"]
+    assert "02-fairprune: of 4 other gaps" not in words(page)
+    sure = {**gaps, "auroc": {**gaps["auroc"], "value": 0.289, "p_value": 0.001}, "f1": {**gaps["f1"], "p_value": 0.02}}
+    said = words(changed(page, 1, gaps=sure))
+    assert (
+        "02-fairprune: of 4 other gaps, distinguishable from chance even when corrected for their number: AUROC" in said
+    )
+    assert "(p = 0.001)." in said
+
+
 def test_an_overlap_is_not_sold_as_a_change(page: Page) -> None:
     assert "Eopp1 went from 0.120 to 0.080 (−0.040); the intervals overlap, so the change may be chance" in words(page)
     gaps = {

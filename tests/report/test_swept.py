@@ -92,7 +92,7 @@ def test_a_model_that_says_the_same_of_every_image_is_on_no_front(page: Page, sw
     found = explored(page, dataclasses.replace(sweep, points=points))
     assert 1 not in found.data["pairs"]["f1 eopp1"]["front"]
     assert "It says the same of every image" in found.data["details"][1]["settings"]
-    assert "the same of every image" in [trace["name"] for trace in found.spec["data"]]
+    assert "constant" in [trace["name"] for trace in found.spec["data"]]
     assert "taken" not in [trace["name"] for trace in found.spec["data"]]
     (beta, _) = over_axes(dataclasses.replace(sweep, points=points))
     assert "and not counted" in beta.finding

@@ -201,7 +201,9 @@ def _spec(
     for place, kind in enumerate(kinds):
         own = [at for at, mark in enumerate(marks) if mark.kind == kind]
         marker = {"color": f"series{place % COLOURS}", "symbol": SYMBOLS[place % len(SYMBOLS)], "size": size}
-        traces.append(_points(kind, marks, own, marker, (gap, metric), bars=bars))
+        trace = _points(kind, marks, own, marker, (gap, metric), bars=bars)
+        starred = set(own) <= set(stars.baselines)  # the legend's star says what they are, and is short on a telephone
+        traces.append(trace | {"showlegend": False} if starred else trace)
     star = {"color": "ink", "symbol": "star-open", "size": 19, "line": {"width": 2, "color": "ink"}}
     ring = {"color": "ink", "symbol": "circle-open", "size": 22, "line": {"width": 2.5, "color": "ink"}}
     traces.append(_points("baseline", marks, stars.baselines, star, (gap, metric), bars=False))

@@ -34,7 +34,7 @@ METRICS = {"f1": "overall F1", "mean_f1": "mean F1 of groups", "worst_f1": "F1 o
 FIGURES: dict[str, Callable[[Step], object]] = {"f1": itemgetter("f1"), "mean_f1": mean_f1, "worst_f1": worst_f1}
 MOST_BARS = 40
 BLANK = "–"
-CONSTANT = "the same of every image"
+CONSTANT = "constant"
 
 
 def swept(page: Page, sweep: SweepPage) -> Explorer | None:
@@ -194,4 +194,4 @@ def _figures(steps: Sequence[Step]) -> list[str]:
 
 
 def _remark(one: Setting) -> str:
-    return "taken" if one.taken else f"says {CONSTANT}" if one.constant else BLANK
+    return "taken" if one.taken else "says the same of every image" if one.constant else BLANK

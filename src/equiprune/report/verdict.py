@@ -21,6 +21,7 @@ from equiprune.report.numbers import (
     signed,
 )
 from equiprune.report.sweepwords import sweep_warnings, swept_sentences
+from equiprune.report.tables import GAPS
 
 EVIDENCE = "This report describes evidence; it does not show that a model is fair or fit for clinical use."
 LEVEL = 0.05
@@ -54,6 +55,7 @@ def verdict(page: Page) -> Verdict:
     shown = page.ends if len(page.ends) <= MOST_ENDS else (page.last,)
     sentences = [] if page.sweep is None else swept_sentences(page.sweep)
     sentences += [gap_sentence(step) for step in (page.first, *shown)]
+    sentences += [sentence for step in (page.first, *shown) for sentence in other_gaps(step)]
     sentences += [worst_sentence(step) for step in (shown or (page.first,))]
     sentences += mitigation(page)
     sentences += unknown(page.last)
@@ -98,6 +100,21 @@ def gap_sentence(step: StepPage) -> str:
         f"Groups with equal error rates would show about {number(gap.get('floor'))} on a sample like this "
         f"({p_value(gap.get('p_value'))}). {answer}"
     )
+
+
+def other_gaps(step: StepPage) -> list[str]:
+    """Gaps beside the headline that are no chance even though several are looked at; nothing where there is none."""
+    others = {key: step.audit["gaps"].get(key) or {} for key in GAPS if key != "eopp1"}
+    tested = {key: p for key, found in others.items() if (p := known(found.get("p_value"))) is not None}
+    told = [
+        f"{GAPS[key]} {measured(others[key])} ({p_value(p)})" for key, p in tested.items() if p * len(tested) < LEVEL
+    ]
+    if not told:
+        return []
+    return [
+        f"{step.name}: of {len(tested)} other gaps, distinguishable from chance even when corrected for their number: "
+        f"{joined(told)}."
+    ]
 
 
 def ranked(audit: Mapping[str, Any]) -> list[str]:
