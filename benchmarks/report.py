@@ -1,6 +1,8 @@
-"""The report of a sweep: 500 models of 114 classes. How large, how long to build, how long until drawn and changed.
+"""The report of 500 models of 114 classes, and of a sweep of 500 points.
 
-    python benchmarks/report.py [--models 500] [--classes 114] [--out page.html]
+How large, how long to build, how long until drawn and changed.
+
+    python benchmarks/report.py [--models 500] [--points 500] [--classes 114] [--out page.html]
 
 Audits are made up, in the form that `audit.json` has. Times in a browser need a Chromium on the PATH.
 """
@@ -14,13 +16,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from equiprune.predictions import Predictions
-from equiprune.report.content import Model, Page, StepPage
+from equiprune.report.content import Model, Page, Seen, StepPage, SweepPage, Tried
 from equiprune.report.document import as_text
 from equiprune.report.page import render
 from equiprune.report.predicted import summary
@@ -120,6 +123,32 @@ def page(models: int, classes: int) -> Page:
     return Page("A sweep", data, {"seed": 0}, steps, (), others=others)
 
 
+def validated(random: np.random.Generator, name: str, method: str) -> dict[str, Any]:
+    """A step as `point.json` has it."""
+    f1, gap = random.uniform(0.4, 0.6), random.uniform(0.02, 0.2)
+    return {
+        "name": name, "method": method, "f1": f1, "f1_by_group": {"light": f1 + 0.02, "dark": f1 - 0.02},
+        "eopp0": gap / 8, "eopp1": gap, "eodd": gap / 2, "constant": False, "parameters": 11_000_000,
+        "zeros": 2_000_000, "seconds": 900.0,
+    }  # fmt: skip
+
+
+def swept(points: int, classes: int) -> Page:
+    """The same two steps in detail, and a sweep of two axes and one seed around them."""
+    random = np.random.default_rng(1)
+    first = validated(random, "01-vanilla", "vanilla")
+    choices = [{"2.beta": at // 20 / 100, "2.ratio": (1 + at % 20) / 50} for at in range(points)]
+    tried = tuple(
+        Tried(f"{at:04d}-0a1b2c3d", choice, (first, validated(random, "02-fairprune", "fairprune")))
+        for at, choice in enumerate(choices)
+    )
+    sweep = SweepPage(
+        axes={"2.beta": "beta", "2.ratio": "ratio"}, points=tried, gap="eopp1", budget=0.01, failed={}, left=0,
+        among=points, taken=choices[7], seen=(Seen(None, first, tried[7].steps[1]),), looked=0,
+    )  # fmt: skip
+    return replace(page(2, classes), sweep=sweep)
+
+
 def browsed(html: str, folder: Path) -> list[float] | None:
     """Seconds until the explorer can be used, all is drawn, and a choice is seen; None without a Chromium."""
     browser = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
@@ -144,14 +173,20 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--classes", type=int, default=114)
     parser.add_argument("--out", type=Path, help="keeps the page")
+    parser.add_argument("--points", type=int, default=500)
     asked = parser.parse_args()
-    content = page(asked.models, asked.classes)
+    measured(f"{asked.models} models", page(asked.models, asked.classes), asked.classes, asked.out)
+    measured(f"a sweep of {asked.points} points", swept(asked.points, asked.classes), asked.classes, None)
+
+
+def measured(what: str, content: Page, classes: int, out: Path | None) -> None:
+    """Prints a table of sizes and times, each with its limit."""
     started = time.perf_counter()
     html = render(content)
     built = time.perf_counter() - started
-    if asked.out:
-        asked.out.write_text(html, encoding="utf-8")
-    print(f"| {asked.models} models, {asked.classes} classes | measured | limit |\n|---|---:|---:|")
+    if out:
+        out.write_text(html, encoding="utf-8")
+    print(f"\n| {what}, {classes} classes | measured | limit |\n|---|---:|---:|")
     print(f"| page, MB | {len(html.encode()) / 1e6:.2f} | {LIMIT_MB:g} |")
     print(f"| report.json, MB | {len(as_text(content)) / 1e6:.2f} | |")
     print(f"| built, s | {built:.2f} | {LIMIT_BUILD:g} |")
@@ -160,8 +195,8 @@ def main() -> None:
     if found is None:
         print("| in a browser | no Chromium on the PATH | |")
         return
-    for what, seconds in zip(("explorer to be used", "all drawn", "a choice seen"), found, strict=True):
-        print(f"| {what}, s | {seconds:.2f} | {LIMIT_BROWSER:g} |")
+    for moment, seconds in zip(("explorer to be used", "all drawn", "a choice seen"), found, strict=True):
+        print(f"| {moment}, s | {seconds:.2f} | {LIMIT_BROWSER:g} |")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,9 @@ def half_width(values: Sequence[float]) -> float:
         >>> round(half_width([0.1, 0.2, 0.3]), 3), half_width([0.1])
         (0.248, nan)
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit  # Student's t without scipy.stats, which takes seconds to import
 
     many = len(values)
-    return math.nan if many < 2 else float(t.ppf(0.975, many - 1) * np.std(values, ddof=1) / math.sqrt(many))
+    if many < 2:
+        return math.nan
+    return float(stdtrit(many - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(many))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from equiprune.report.changes import mitigation, preference, smaller, who_paid
+from equiprune.report.changes import mitigation, preferences, smaller, who_paid
 from equiprune.report.page import Page, StepPage, render
 from equiprune.report.standards import standards
 from equiprune.report.tables import ends
@@ -103,7 +103,7 @@ def test_what_is_not_estimable_in_a_branch_is_said(branched: Page) -> None:
     many = [dataclasses.replace(without(branched.last), name=str(at)) for at in range(6)]
     assert "Eopp1: no change is estimable." in mitigation(dataclasses.replace(bare, steps=(branched.first, *many)))
     assert who_paid(branched.first.audit, bare.last.audit) is None
-    assert preference(branched.first, bare.last) is None
+    assert preferences(branched.first, bare.ends) == []
     assert smaller(branched.first, dataclasses.replace(branched.last, facts={})) is None
 
 
@@ -119,7 +119,7 @@ def test_gaps_that_are_all_at_the_floor_are_no_evidence(page: Page) -> None:
         (0.1, 0.6, "a smaller gap and no change of F1 that could not be chance, as far as"),
         (0.1, 0.6, "That speaks for 02-x."),
         (0.1, 0.5, "Which of them weighs more is for people to decide."),
-        (0.2, 0.5, "Nothing here speaks for 02-x; that speaks for 01-vanilla."),
+        (0.2, 0.5, "less F1, as far as intervals that do not overlap show it. That speaks for 01-vanilla."),
         (0.2, 0.7, "more F1, as far as intervals that do not overlap show it. That speaks for 02-x."),
         (0.3, 0.6, "a larger gap"),
         (0.195, 0.605, "These images do not set them apart"),
@@ -127,7 +127,16 @@ def test_gaps_that_are_all_at_the_floor_are_no_evidence(page: Page) -> None:
 )
 def test_which_to_choose_is_said_as_far_as_the_images_say_it(page: Page, gap: float, f1: float, told: str) -> None:
     first, end = made(page.first, "01-vanilla", 0.2, 0.6), made(page.last, "02-x", gap, f1)
-    sentence = preference(first, end)
-    assert sentence is not None
+    (sentence,) = preferences(first, [end])
     assert told in sentence
-    assert f"Which model to choose? {sentence}" in mitigation(dataclasses.replace(page, steps=(first, end)))
+    assert sentence in mitigation(dataclasses.replace(page, steps=(first, end)))
+
+
+def test_models_of_which_the_same_is_said_are_named_together(page: Page) -> None:
+    first = made(page.first, "01-vanilla", 0.2, 0.6)
+    others = [made(page.last, name, gap, 0.6) for name, gap in (("a", 0.2), ("b", 0.1), ("c", 0.195))]
+    said = preferences(first, others)
+    assert [sentence.partition(" have no ")[0].partition(" has a ")[0] for sentence in said] == [
+        "Which model to choose? Against 01-vanilla, a and c",
+        "Which model to choose? Against 01-vanilla, b",
+    ]

@@ -22,10 +22,9 @@ def mitigation(page: Page) -> list[str]:
     several = len(page.ends) > 1
     told = together(page.first, page.ends) if several else changed(page.first, page.ends[0])
     saved = [(step, sentence) for step in page.ends[:MOST_PAID] if (sentence := smaller(page.first, step))]
-    preferred = [sentence for step in page.ends[:MOST_PAID] if (sentence := preference(page.first, step))]
     return [
         *told,
-        *(f"Which model to choose? {sentence}" for sentence in preferred),
+        *preferences(page.first, page.ends),
         *against_chance(page),
         *(f"{step.name}: {sentence}" if several else sentence for step, sentence in saved),
     ]
@@ -128,22 +127,30 @@ def levelled_down(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return old is not None and new is not None and new < old and bool(moves) and max(moves.values()) <= 0
 
 
-def preference(first: StepPage, end: StepPage) -> str | None:
-    """What these images say for and against a model, held against the baseline; None without intervals."""
-    gaps = [step.audit["gaps"]["eopp1"] for step in (first, end)]
-    scores = [step.audit["overall"]["f1"] for step in (first, end)]
-    fairer, better = _apart(gaps[1], gaps[0]), _apart(scores[0], scores[1])
-    if fairer is None or better is None:
-        return None
+def preferences(first: StepPage, ends: Sequence[StepPage]) -> list[str]:
+    """What these images say for and against models, held against the baseline; nothing of those without intervals."""
+    alike: dict[tuple[int, int], list[str]] = {}
+    for end in ends:
+        fairer = _apart(end.audit["gaps"]["eopp1"], first.audit["gaps"]["eopp1"])
+        better = _apart(first.audit["overall"]["f1"], end.audit["overall"]["f1"])
+        if fairer is not None and better is not None:
+            alike.setdefault((fairer, better), []).append(end.name)
+    return [_preference(first.name, names, *found) for found, names in alike.items()]
+
+
+def _preference(first: str, names: Sequence[str], fairer: int, better: int) -> str:
     gap = {1: "a smaller gap", 0: "no change of the gap that could not be chance", -1: "a larger gap"}[fairer]
     f1 = {1: "more F1", 0: "no change of F1 that could not be chance", -1: "less F1"}[better]
-    told = f"Against {first.name}, {end.name} has {gap} and {f1}, as far as intervals that do not overlap show it."
-    if fairer + better > 0 and min(fairer, better) >= 0:
-        return f"{told} That speaks for {end.name}."
-    if fairer + better < 0 and max(fairer, better) <= 0:
-        return f"{told} Nothing here speaks for {end.name}; that speaks for {first.name}."
+    named = _named(names)
+    has = "has" if len(names) == 1 else "have"
+    told = (
+        f"Which model to choose? Against {first}, {named} {has} {gap} and {f1}, as far as intervals that do not "
+        "overlap show it."
+    )
     if not fairer and not better:
         return f"{told} These images do not set them apart; `equiprune compare` looks closer, image by image."
+    if fairer != -better:
+        return f"{told} That speaks for {named if fairer + better > 0 else first}."
     return f"{told} Which of them weighs more is for people to decide."
 
 

@@ -110,7 +110,7 @@ def _finding(models: Sequence[Model], marks: Sequence[Mark], front: Sequence[int
     base = "The baseline is one of them" if 0 in front else "The baseline is not among them"
     return (
         f"On test, {front_sentence(marks, front, metric, gap, 'models')} {base}. {_doubt(models, front, gap)}"
-        "A model that is chosen by them looks better here than elsewhere."
+        "A model that is chosen by test images looks better on them than elsewhere."
     )
 
 

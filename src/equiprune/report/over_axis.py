@@ -34,15 +34,16 @@ def over_axes(sweep: SweepPage) -> tuple[Figure, ...]:
     """A figure for each axis with at least two numeric values; on validation."""
     axes = tried_axes(sweep)
     numeric = [axis for axis, values in axes.items() if len(values) > 1 and all(map(_is_number, values))]
-    return tuple(_over(sweep, axis, place) for place, axis in enumerate(numeric))
+    found = settings(sweep)
+    return tuple(_over(sweep, found, axis, place) for place, axis in enumerate(numeric))
 
 
 def _is_number(value: object) -> bool:
     return known(value) is not None and not isinstance(value, bool)
 
 
-def _over(sweep: SweepPage, axis: str, place: int) -> Figure:
-    title, found = sweep.axes[axis], settings(sweep)
+def _over(sweep: SweepPage, found: Sequence[Setting], axis: str, place: int) -> Figure:
+    title = sweep.axes[axis]
     others = {name: values for name, values in tried_axes(sweep).items() if name != axis and len(values) > 1}
     panels = []
     for key, name in (("f1", "Overall F1"), (sweep.gap, GAPS[sweep.gap])):

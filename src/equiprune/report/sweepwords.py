@@ -8,12 +8,12 @@ from operator import itemgetter
 from equiprune.report.content import SweepPage
 from equiprune.report.numbers import UNDEFINED, counted, joined, known, moved_by, number
 from equiprune.report.tables import GAPS, Table
-from equiprune.report.tried import in_words, mean, over_seeds, seeds, settings, tried_axes, without_seed
+from equiprune.report.tried import in_words, mean, over_seeds, seeds, tried_axes, without_seed
 
 
 def tried_sentence(sweep: SweepPage) -> str:
     """How many settings and runs there were, failed, and are left."""
-    many, own = len(settings(sweep)), seeds(sweep)
+    many, own = len({repr(without_seed(point)) for point in sweep.points}), seeds(sweep)
     axes = joined([sweep.axes[axis] for axis in tried_axes(sweep)])
     over = f" over {counted(len(own), 'seed')}" if len(own) > 1 else ""
     of = f" of {axes}" if axes else ""
