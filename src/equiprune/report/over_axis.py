@@ -24,6 +24,7 @@ from equiprune.report.tried import (
     settings,
     tried_axes,
     with_bars,
+    written,
 )
 
 WIDE = 50
@@ -69,7 +70,13 @@ def _lines(
     if len(others[other]) > COLOURS:  # so many lines cannot be told apart, and a search has hardly two points on one
         return [replace(_curve("settings", 0, found, axis, key), joined=False)]
     return [
-        _curve(f"{sweep.axes[other]} {value}", place, [one for one in found if one.choice[other] == value], axis, key)
+        _curve(
+            f"{sweep.axes[other]} {written(value)}",
+            place,
+            [one for one in found if one.choice[other] == value],
+            axis,
+            key,
+        )
         for place, value in enumerate(others[other])
     ]
 
@@ -100,7 +107,9 @@ def _averaged(sweep: SweepPage, found: Sequence[Setting], axis: str, key: str, n
         else:
             means = [over_seeds(_last(one), itemgetter(key))["value"] for one in alike]
             whole = [one for one in means if one is not None]
-            told = f"{sweep.axes[axis]} {value}: {number(mean(means)['value'])}, {counted(len(alike), 'setting')}"
+            told = (
+                f"{sweep.axes[axis]} {written(value)}: {number(mean(means)['value'])}, {counted(len(alike), 'setting')}"
+            )
             dots.append(Dot(mean(means)["value"], min(whole, default=None), max(whole, default=None), told))
         at.append(value)
     return Curve(Series(name, 0, tuple(dots)), tuple(at))
@@ -131,7 +140,7 @@ def _finding(sweep: SweepPage, found: Sequence[Setting], axis: str, others: dict
         whole = [(value, one) for value, one in means if value is not None and not one.constant]
         if whole:
             value, one = best(whole, key=lambda pair: pair[0])
-            told.append(f"{name} at {title} {one.choice[axis]} ({number(value)}, {one.name})")
+            told.append(f"{name} at {title} {written(one.choice[axis])} ({number(value)}, {one.name})")
     means_of = "Each point is the mean over its seeds; bars are 95 % intervals, from three seeds on."
     if len(others) > 1:
         names = joined([sweep.axes[name] for name in others])
@@ -144,7 +153,7 @@ def _finding(sweep: SweepPage, found: Sequence[Setting], axis: str, others: dict
 def _table(sweep: SweepPage, found: Sequence[Setting], axis: str) -> Table:
     rest = [name for name in tried_axes(sweep) if name != axis]
     rows = tuple(
-        (str(one.choice[axis]), in_words(sweep, {name: one.choice[name] for name in rest}) or "–",
+        (written(one.choice[axis]), in_words(sweep, {name: one.choice[name] for name in rest}) or "–",
          str(len(one.points)), *(measured(over_seeds(_last(one), itemgetter(key))) for key in
                                  ("f1", sweep.gap)))
         for one in sorted(found, key=lambda one: float(one.choice[axis]))

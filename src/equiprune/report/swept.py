@@ -28,6 +28,7 @@ from equiprune.report.tried import (
     tried_axes,
     with_bars,
     worst_f1,
+    written,
 )
 
 METRICS = {"f1": "overall F1", "mean_f1": "mean F1 of groups", "worst_f1": "F1 of the worst group"}
@@ -88,7 +89,7 @@ def _by_axis(sweep: SweepPage, found: Sequence[Setting]) -> list[str]:
     few = [axis for axis, values in tried_axes(sweep).items() if 1 < len(values) <= COLOURS - 2]
     if not few:
         return [str(one.points[0].steps[-1]["method"]) for one in found]
-    return [f"{sweep.axes[few[0]]} {one.choice[few[0]]}" for one in found]
+    return [f"{sweep.axes[few[0]]} {written(one.choice[few[0]])}" for one in found]
 
 
 def _baseline(one: Baseline, steps: int) -> Mark:
@@ -179,7 +180,7 @@ def _table(sweep: SweepPage, starts: Sequence[Baseline], found: Sequence[Setting
         for at, one in enumerate(starts)
     )  # fmt: skip
     rows = tuple(
-        (*(str(one.choice[axis]) for axis in axes), count(len(one.points)),
+        (*(written(one.choice[axis]) for axis in axes), count(len(one.points)),
          *_figures([point.steps[-1] for point in one.points]),
          signed(one.fates[sweep.gap], undefined="undefined"), number(one.lost) if one.lost >= 0 else signed(one.lost),
          "yes" if at in front else "no", _remark(one))

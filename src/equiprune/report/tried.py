@@ -87,7 +87,17 @@ def without_seed(point: Tried) -> dict[str, Any]:
 
 def in_words(sweep: SweepPage, choice: Mapping[str, Any]) -> str:
     """The values of axes, such as `beta 0.33 · ratio 0.35`."""
-    return " · ".join(f"{sweep.axes[axis]} {value}" for axis, value in choice.items())
+    return " · ".join(f"{sweep.axes[axis]} {written(value)}" for axis, value in choice.items())
+
+
+def written(value: object) -> str:
+    """A value of an axis; of one that a search drew, no more digits than can be read.
+
+    Example:
+        >>> written(0.33), written(0.06431589102), written("resnet18"), written([0.5, 0.8])
+        ('0.33', '0.0643159', 'resnet18', '[0.5, 0.8]')
+    """
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def tried_axes(sweep: SweepPage) -> dict[str, list[Any]]:
