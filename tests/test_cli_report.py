@@ -283,6 +283,18 @@ def test_a_sweep_without_a_choice_shows_its_baseline_on_validation(tmp_path: Pat
     assert (unaudited.sweep.taken, unaudited.sweep.seen) == ({"2.beta": 0.2}, ())
 
 
+@pytest.mark.parametrize(("seeds", "left"), [((0, 1), 7), ((0,), 3)])
+def test_what_a_search_has_not_proposed_yet_is_left_for_every_seed(
+    tmp_path: Path, seeds: tuple[int, ...], left: int
+) -> None:
+    path = swept(tmp_path / "sweep", audited=False, seeds=seeds)
+    record = json.loads((path / "sweep.json").read_text())
+    (path / "sweep.json").write_text(json.dumps({**record, "trials": 6}))
+    sweep = page_of_sweep(SweepFolder(path)).sweep
+    assert sweep is not None
+    assert sweep.left == left
+
+
 def test_test_figures_of_an_earlier_choice_are_counted(tmp_path: Path) -> None:
     path = swept(tmp_path / "sweep")
     _took(path, "0000-aa")
