@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from equiprune import smoke
 from equiprune.cli import main
 from equiprune.errors import UsageError
 from equiprune.grid import Grid
@@ -59,7 +60,11 @@ def _made(recipe: Recipe) -> set[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_carried_out_small(path: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_recipe_is_carried_out_small(
+    path: Path, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path.stem != JOINT:
+        monkeypatch.setattr(smoke, "SEEDS", 1)  # a second seed does the same work again
     grid, out = Grid.read(path, {}), place / path.stem
     assert _run("sweep" if grid.axes else "run", path, "--smoke", "--out", out, "--device", "cpu") == 0
     assert SMOKE in capsys.readouterr().err

@@ -243,7 +243,7 @@ def step_key(recipe: Recipe, number: int, manifest_sha256: str) -> str:
         step = recipe.step[number - 1]
         chain.append({"method": step.name, **step.method.model_dump(), "training": step.training.model_dump()})
         number = step.start
-    whole = recipe.model_dump(mode="json", exclude={"step": True, "data": {"manifest": True}})
+    whole = recipe.model_dump(mode="json", exclude={"step": True, "published": True, "data": {"manifest": True}})
     return digest({"manifest": manifest_sha256, "chain": chain, "version": version("equiprune"), **whole})
 
 

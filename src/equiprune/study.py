@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -18,6 +17,7 @@ from filelock import FileLock
 from equiprune.errors import Problem, UsageError
 from equiprune.grid import Grid
 from equiprune.pruning.watching import GAPS
+from equiprune.sweepdir import PointFolder
 
 LOCKED = 60  # seconds that a busy database is waited for
 PROXY = "grpc://"  # of Optuna's storage proxy, which many workers ask instead of the database
@@ -73,29 +73,32 @@ def folder_of(storage: str) -> Path:
     return Path(folders[0])
 
 
-def record(study: optuna.Study, grid: Grid, results: Mapping[str, Mapping[str, Any]], gap: str) -> None:
+def record(study: optuna.Study, grid: Grid, points: Iterable[PointFolder], gap: str) -> None:
     """Adds the points that the study does not have yet; the caller sees to it that one process does so at a time.
 
     Args:
         study: to add to.
         grid: whose axes are the parameters.
-        results: the content of `point.json` by the point's name.
+        points: of the sweep; only those that are new and done are read.
         gap: what is to be small.
     """
     known = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
-    for name in [name for name in results if name not in known]:
-        last = results[name]["steps"][-1]
+    for point in [point for point in points if point.name not in known]:
+        steps = point.steps
+        if steps is None:
+            continue
+        last = steps[-1]
         value = last[gap]
         study.add_trial(
             optuna.trial.create_trial(
-                params={axis: json.dumps(value) for axis, value in results[name]["choice"].items()},
+                params={axis: json.dumps(value) for axis, value in point.choice.items()},
                 distributions={
                     axis.name: optuna.distributions.CategoricalDistribution([json.dumps(one) for one in axis.values])
                     for axis in grid.axes
                 },
                 values=None if value is None else [last["f1"], value],
                 state=optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE,
-                user_attrs={POINT: name, **{key: last[key] for key in GAPS}},
+                user_attrs={POINT: point.name, **{key: last[key] for key in GAPS}},
                 constraints={"constant": 1.0 if last["constant"] else -1.0},
             )
         )

@@ -35,7 +35,8 @@ from equiprune.search import Tried, proposed, size
 from equiprune.sweepdir import PointFolder, SweepFolder
 
 SCHEMA = "equiprune-sweep/1"
-PAUSE = 0.5  # seconds between looks at points that others have in hand
+PAUSE = 0.5  # seconds before the second look at points that others have in hand; each further one waits longer
+LONGEST = 15.0
 
 
 @dataclass(frozen=True)
@@ -176,20 +177,23 @@ class Sweep:
             DiskFull: no space is left.
             UsageError: the storage cannot be reached at the end.
         """
-        done = 0
+        done, pause = 0, PAUSE
         while True:
             left = [folder for folder in self.points() if not folder.settled]
             if any(self._taken(folder, grid, place) for folder in left):
-                done += 1
+                done, pause = done + 1, PAUSE
                 try:
                     self._record(grid)
                 except UsageError as error:  # no reason to stop: it is written anew with the next point
                     say(f"note: {error}")
-            elif not (self._more(grid) or left):
+            elif self._more(grid):
+                pause = PAUSE
+            elif left:
+                time.sleep(pause)
+                pause = min(1.5 * pause, LONGEST)
+            else:
                 self._record(grid)
                 return done
-            elif left:
-                time.sleep(PAUSE)
 
     def _more(self, grid: Grid) -> bool:
         """Adds a setting that a search proposes, with all seeds; False where no more are asked for."""
@@ -198,14 +202,18 @@ class Sweep:
             if found["trials"] is None:
                 return False
             tried = self._tried(found["gap"])
-            if len(tried) >= found["trials"]:
-                return False
-            seeds = next((axis.values for axis in grid.axes if axis.name == SEED), None)
-            choice = proposed(grid, tried, 0 if seeds else int(grid.raw.get(SEED, 0)))
-            assert choice is not None  # fewer were tried than there are
-            for number, seed in enumerate(seeds or (None,), start=len(self.points())):
-                self._add({**({} if seed is None else {SEED: seed}), **choice}, number)
-        return True
+            seeds = next((axis.values for axis in grid.axes if axis.name == SEED), ())
+            wanted = [one.choice for one in tried]
+            if len(tried) < found["trials"]:
+                proposal = proposed(grid, tried, 0 if seeds else int(grid.raw.get(SEED, 0)))
+                wanted += [] if proposal is None else [proposal]
+            # Of all, not of the last alone: who was killed here may have left a setting without some of its seeds.
+            whole = [{SEED: seed, **choice} for choice in wanted for seed in seeds] if seeds else wanted
+            known = [digest(folder.choice) for folder in self.points()]
+            new = [choice for choice in whole if digest(dict(choice)) not in known]
+            for number, choice in enumerate(new, start=len(known)):
+                self._add(choice, number)
+            return bool(new)
 
     def _tried(self, gap: str) -> list[Tried]:
         """Every setting that has points, in the order they were proposed."""
@@ -265,7 +273,7 @@ class Sweep:
     def _record(self, grid: Grid) -> None:
         """Adds what is done to the study, each point once, whoever did it."""
         with FileLock(self.path / ".study.lock"):
-            study.record(self.study(), grid, self.results(), self.folder.read()["gap"])
+            study.record(self.study(), grid, self.points(), self.folder.read()["gap"])
 
 
 def _figures(run: RunFolder) -> Iterator[dict[str, Any]]:
