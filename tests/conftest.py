@@ -18,12 +18,17 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 # Files of a few long tests. One worker does a whole file, so these begin first: at the end one would be waited for.
 LONG = (
+    "test_recipes",
     "test_torchrun",
     "test_sweep",
     "test_sweep_postgres",
     "test_examples",
     "test_exporting",
     "test_run",
+    "test_sweep_trouble",
+    "test_sweep_trials",
+    "test_sinks",
+    "test_browser",
     "test_full_disk",
     "test_paired",
     "test_channels",
