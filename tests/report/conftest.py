@@ -276,6 +276,23 @@ def hostile_page() -> Page:
 
 
 @pytest.fixture(scope="session")
+def hostile_sweep(hostile_page: Page, sweep_of: Callable[..., SweepPage]) -> Page:
+    """Names of axes, their values, groups and reasons are out to break the page as well."""
+    sweep = sweep_of(HOSTILE[:10], betas=[0.1, 0.2, 0.4, 0.5], ratios=[0.1, 0.2, 0.3, 0.35])
+    names = {"1.layer": HOSTILE[0], "2.scope": " ".join(HOSTILE[1:14])}
+    points = tuple(
+        replace(one, choice={**one.choice, "1.layer": HOSTILE[at % len(HOSTILE)], "2.scope": HOSTILE[-1 - at % 7]})
+        for at, one in enumerate(sweep.points)
+    )
+    taken = {axis: value for axis, value in points[0].choice.items() if axis != "seed"}
+    failed = dict.fromkeys(HOSTILE, HOSTILE)
+    return replace(
+        hostile_page, left_out=HOSTILE,
+        sweep=replace(sweep, axes={**sweep.axes, **names}, points=points, taken=taken, failed=failed),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def make_page() -> Callable[..., Page]:
     return made
 

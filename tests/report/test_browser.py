@@ -246,8 +246,11 @@ def test_a_table_is_sorted_by_keyboard(browser: Browser, file: Path) -> None:
     assert [float(cell) for cell in browser.ask(cells)] == sorted(values, reverse=True)
 
 
-def test_hostile_text_runs_nothing_and_adds_nothing(browser: Browser, hostile_page: Page, tmp_path: Path) -> None:
-    file = written(hostile_page, tmp_path)
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+def test_hostile_text_runs_nothing_and_adds_nothing(
+    browser: Browser, hostile_page: Page, hostile_sweep: Page, tmp_path: Path, kind: str
+) -> None:
+    file = written(hostile_page if kind == "run" else hostile_sweep, tmp_path)
     browser.show(file)
     for box in ("explorer-model", "explorer-gap"):
         browser.ask(f"(() => {{ const box = document.getElementById('{box}'); box.selectedIndex = 0;"
