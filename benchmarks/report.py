@@ -190,7 +190,7 @@ def measured(what: str, content: Page, classes: int, out: Path | None) -> None:
     print(f"| page, MB | {len(html.encode()) / 1e6:.2f} | {LIMIT_MB:g} |")
     print(f"| report.json, MB | {len(as_text(content)) / 1e6:.2f} | |")
     print(f"| built, s | {built:.2f} | {LIMIT_BUILD:g} |")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the browser may still write
         found = browsed(html, Path(folder))
     if found is None:
         print("| in a browser | no Chromium on the PATH | |")
