@@ -102,9 +102,22 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **names)
         self.call("Input.dispatchKeyEvent", type="keyUp", **names)
 
-    def click(self, x: float, y: float) -> None:
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        time.sleep(0.2)  # plotly looks under the pointer at intervals
+    def click(self, spot: str) -> None:
+        """Clicks a point of the explorer as soon as plotly has it under the pointer; on a busy machine that takes time.
+
+        Args:
+            spot: an expression for where it is, which may move as long as figures above it are drawn.
+        """
+        deadline = time.monotonic() + 20
+        while True:
+            x, y = self.ask(spot)
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+            time.sleep(0.2)  # plotly looks under the pointer at intervals
+            found = self.ask("(document.getElementById('explorer')._hoverdata || []).length")
+            if found and [x, y] == self.ask(spot):
+                break
+            assert time.monotonic() < deadline, "nothing lies under the pointer"
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 40, y=y + 40)
         for what in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=what, x=x, y=y, button="left", clickCount=1)
 
@@ -201,7 +214,7 @@ def test_choosing_a_model_by_key_or_click_shows_its_groups(browser: Browser, fil
         "const data = plot.data.find((trace) => trace.name === 'fairprune');"
         "return [box.left + x._offset + x.l2p(data.x[0]), box.top + y._offset + y.l2p(data.y[0])]; })()"
     )
-    browser.click(*browser.ask(spot))
+    browser.click(spot)
     assert browser.ask(shown)[0] == "02-fairprune"
     assert browser.ask(ring) == 1
     assert browser.complaints() == []
