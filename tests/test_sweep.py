@@ -216,6 +216,24 @@ def test_every_wrong_value_of_an_axis_is_told(tmp_path: Path) -> None:
     assert "not a readable TOML" in bad(tmp_path, "= 1")
 
 
+def test_all_who_work_on_a_sweep_name_its_files_alike(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun by a recipe with relative paths, and joined from elsewhere."""
+    monkeypatch.chdir(lesions.parent)
+    Path("own.toml").write_text(recipe(tmp_path, Path("manifest.csv")).read_text())
+    sweep, grid = Sweep(tmp_path / "sweep"), Grid.read(Path("own.toml"), {})
+    sweep.begin(grid, {})
+    monkeypatch.chdir(tmp_path)
+    choice = next(grid.points())
+    assert grid.recipe(choice) == sweep.joined().recipe(choice)
+
+
+def test_a_list_of_methods_is_refused(tmp_path: Path) -> None:
+    text = RECIPE.format(seed=0, manifest="m.csv", beta=0.1, ratio=0.1)
+    assert "there is no method" in bad(tmp_path, text.replace('"vanilla"', '["vanilla", "obd"]'))
+
+
 def test_settings_that_are_lists_themselves_are_axes_as_lists_of_lists(tmp_path: Path) -> None:
     raw: dict[str, Any] = {
         "data": {"manifest": "m.csv", "label": "dx", "attribute": ["sex", "age"]},
@@ -242,6 +260,8 @@ def test_what_does_not_fit_is_refused(
     assert "no sweep.json" in capsys.readouterr().err
     assert _run("sweep") == 2
     assert "name a recipe to begin or carry on, or --join" in capsys.readouterr().err
+    assert _run("sweep", other, "--budget", "nan") == 2
+    assert "--budget must be at least 0, not nan" in capsys.readouterr().err
     assert _run("sweep", other, "--workers", "0") == 2
     assert "--workers must be at least 1" in capsys.readouterr().err
     nowhere = tmp_path / "nowhere"

@@ -90,7 +90,7 @@ class Grid:
         empty = [Problem("a list without a value", file=where, column=axis.name) for axis in axes if not axis.values]
         if problems or empty:
             raise UsageError([*problems, *empty])
-        grid = cls(where, folder, raw, axes)
+        grid = cls(where, folder.absolute(), raw, axes)  # so that all who work on a sweep name its files alike
         first = {axis.name: axis.values[0] for axis in axes}
         found: dict[Problem, None] = {}
         for axis in axes or (Axis("", (), ()),):  # each value once, beside the first of all others
@@ -146,7 +146,9 @@ def _axes(raw: Mapping[str, Any]) -> Iterator[Axis]:
     steps = raw.get("step")
     for place, step in enumerate(steps if isinstance(steps, list) else ()):
         method = step.get("method") if isinstance(step, Mapping) else None
-        own: Mapping[str, FieldInfo] = METHODS[method].model_fields if method in METHODS else {}
+        own: Mapping[str, FieldInfo] = (
+            METHODS[method].model_fields if isinstance(method, str) and method in METHODS else {}
+        )
         yield from _of_section(str(place + 1), step, ("step", place), {**TrainingSettings.model_fields, **own})
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from equiprune.errors import Problem, UsageError
+from equiprune.errors import Interrupted, Problem, UsageError
 from equiprune.files import write_json
 from equiprune.progress import say
 from equiprune.rundir import RunFolder, StepFolder
@@ -143,7 +143,7 @@ def sending(names: Sequence[str], run: RunFolder, settings: Mapping[str, Any]) -
         settings: what the run is, nested.
 
     """
-    opened = {name: SINKS[name][1](run) for name in names}
+    opened = {name: sink for name in names if (sink := _opened(name, run)) is not None}
     with followed(lambda: _send(run, opened, settings)):
         try:
             yield
@@ -153,8 +153,20 @@ def sending(names: Sequence[str], run: RunFolder, settings: Mapping[str, Any]) -
             for name, sink in opened.items():
                 try:
                     sink.close([run.report] if run.complete else [])
+                except Interrupted:
+                    raise
                 except Exception as error:  # as above
                     say(f"note: {name} could not be closed ({type(error).__name__}: {error})")
+
+
+def _opened(name: str, run: RunFolder) -> Sink | None:
+    try:
+        return SINKS[name][1](run)
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever a server far away gives: the run goes on
+        say(f"note: {name} cannot be reached ({type(error).__name__}: {error}); the run goes on without it")
+        return None
 
 
 def _send(run: RunFolder, sinks: Mapping[str, Sink], settings: Mapping[str, Any]) -> None:
@@ -167,6 +179,8 @@ def _send(run: RunFolder, sinks: Mapping[str, Sink], settings: Mapping[str, Any]
         known = sent.setdefault(name, {"settings": False, "steps": {}, "test": False})
         try:
             _send_to(sink, known, run, logs, settings)
+        except Interrupted:
+            raise
         except Exception as error:  # whatever a server far away gives: the run goes on
             say(f"note: nothing could be sent to {name} ({type(error).__name__}: {error}); it is tried again")
     write_json(path, sent)

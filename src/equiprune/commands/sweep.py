@@ -85,6 +85,8 @@ def sweep(
     from equiprune.sweep import Sweep
 
     _refuse(recipe, join, workers, trials)
+    if not choice.budget >= 0:
+        raise UsageError(f"--budget must be at least 0, not {choice.budget:g}")
     check(work.log_to)
     with _stopping():
         if join is not None:
@@ -304,8 +306,8 @@ def _print(rows: Sequence[dict[str, Any]], choice: ChoiceOptions, points: int) -
         table.add_row(*(escape(str(row[name])) for name in axes), *(_told(row, name) for name in _SHOWN), mark)
     Console(highlight=False).print(table)
     print(
-        f"all on validation, where one of {len(rows):,} was taken (*): the smallest {choice.gap} that loses at most "
-        f"{choice.budget:g} of macro F1; {points:,} points, +- half of the 95 % interval over seeds"
+        f"all on validation; of {len(rows):,} settings the smallest {choice.gap} that loses at most {choice.budget:g} "
+        f"of macro F1 is taken, where there is one (*); {points:,} points, +- half of the 95 % interval over seeds"
     )
 
 
