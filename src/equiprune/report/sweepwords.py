@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
+from equiprune.choosing import SEED
 from equiprune.report.content import SweepPage
 from equiprune.report.numbers import UNDEFINED, counted, joined, known, moved_by, number
 from equiprune.report.tables import GAPS, Table
@@ -37,6 +38,8 @@ def choice_sentence(sweep: SweepPage) -> str:
             f"None was taken: no setting loses at most {sweep.budget:g} of macro F1 against its first step, has a gap "
             "and does not say the same of every image. Everything here is on validation; no test figure exists."
         )
+    if not any(axis != SEED for axis in sweep.axes):
+        return "There is one setting, so nothing was chosen: all seeds are audited on test."
     shown = "are shown" if sweep.looked else "exist"
     test = f" Test figures {shown} for the taken one only." if sweep.seen else ""
     return (
