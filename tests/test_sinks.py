@@ -9,7 +9,7 @@ import pytest
 
 from equiprune import sinks
 from equiprune.audit import Audit
-from equiprune.errors import UsageError
+from equiprune.errors import Interrupted, UsageError
 from equiprune.grid import Grid
 from equiprune.recipe import Recipe
 from equiprune.run import Place, carry_out
@@ -153,6 +153,31 @@ def test_a_sink_that_cannot_be_reached_stops_nothing(
     assert "note: nothing could be sent to broken (ConnectionError: nobody there for True); it is tried again" in told
     assert "note: broken could not be closed" in told
     assert json.loads((run.path / "sinks.json").read_text())["broken"]["steps"] == {}
+
+
+def away(run: RunFolder) -> sinks.Sink:
+    raise ConnectionError(f"nobody there for {run.path.name}")
+
+
+def test_a_sink_that_is_away_from_the_start_stops_nothing(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sinks, "SINKS", {"away": ("json", away)})
+    run = carry_out(Recipe.read(written(tmp_path, lesions)), Place(tmp_path / "run", replicates=20, sinks=("away",)))
+    assert run.complete
+    assert "note: away cannot be reached (ConnectionError: nobody there for run)" in capsys.readouterr().err
+
+
+def stopping(run: RunFolder) -> sinks.Sink:
+    raise Interrupted(f"{run.path.name} is to stop")
+
+
+def test_a_request_to_stop_is_no_fault_of_a_sink(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "SINKS", {"stopping": ("json", stopping)})
+    with pytest.raises(Interrupted, match="is to stop"):
+        carry_out(Recipe.read(written(tmp_path, lesions)), Place(tmp_path / "run", sinks=("stopping",)))
 
 
 def test_a_package_that_is_not_installed_is_told_before_anything_is_done(

@@ -84,9 +84,7 @@ def sweep(
     from equiprune.sinks import check
     from equiprune.sweep import Sweep
 
-    _refuse(recipe, join, workers, trials)
-    if not choice.budget >= 0:
-        raise UsageError(f"--budget must be at least 0, not {choice.budget:g}")
+    _refuse(recipe, join, workers, trials, choice.budget)
     check(work.log_to)
     with _stopping():
         if join is not None:
@@ -125,13 +123,15 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted("stopped; the same command carries on")
 
 
-def _refuse(recipe: Path | None, join: str | None, workers: int, trials: int | None) -> None:
+def _refuse(recipe: Path | None, join: str | None, workers: int, trials: int | None, budget: float) -> None:
     if (recipe is None) == (join is None):
         raise UsageError("name a recipe to begin or carry on, or --join the folder of a sweep")
     if workers < 1:
         raise UsageError(f"--workers must be at least 1, not {workers}")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials must be at least 1, not {trials}")
+    if not budget >= 0:  # nan as well
+        raise UsageError(f"--budget must be at least 0, not {budget:g}")
 
 
 def _joined(join: str, storage: str | None) -> Sweep:
